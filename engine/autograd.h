@@ -1,0 +1,171 @@
+// Reverse-mode automatic differentiation. Read this file and autograd.cpp top to bottom: it is all
+// there is.
+//
+// A Var is a Tensor plus the place in the graph that produced it. An op computes its result with
+// plain Tensors and then calls record() with a closure that turns d loss / d output into d loss / d
+// inputs. backward() walks the recorded nodes from the newest to the oldest and adds up what
+// arrives at the leaves.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace hax {
+
+/// Gradients for the inputs of one node, in their order. An undefined Tensor means "zero": the
+/// input is not differentiable, or nothing reaches it.
+using Grads = std::vector<Tensor>;
+/// Receives d loss / d output for each output (undefined where the loss does not depend on it).
+using Backward = std::function<Grads(std::span<const Tensor> dy)>;
+
+struct Node;
+
+/// A value in a computation. Copying shares.
+class Var {
+ public:
+  Var() = default;
+  /// A constant: no gradient flows into it.
+  Var(Tensor value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  /// A leaf whose gradient is wanted. With `grad` given, backward() adds into that tensor (the
+  /// caller zeroes it).
+  static Var leaf(Tensor value, std::string name = {}, Tensor grad = {});
+
+  bool defined() const { return value_.defined(); }
+  const Tensor& value() const { return value_; }
+  const Shape& shape() const { return value_.shape(); }
+  std::int64_t size(int axis) const { return value_.size(axis); }
+  DType dtype() const { return value_.dtype(); }
+  Device device() const { return value_.device(); }
+  /// True when backward() would send a gradient here.
+  bool requires_grad() const { return node_ != nullptr; }
+  /// The gradient gathered so far by a leaf; undefined before backward(). Throws Error for anything
+  /// but a leaf.
+  const Tensor& grad() const;
+  /// The same value as a constant.
+  Var detach() const { return Var(value_); }
+
+  const std::shared_ptr<Node>& node() const { return node_; }
+  int output_index() const { return output_; }
+
+ private:
+  friend std::vector<Var> record_many(const char*, std::vector<Tensor>, std::vector<Var>, Backward);
+
+  Tensor value_;
+  std::shared_ptr<Node> node_;
+  int output_ = 0;
+};
+
+/// One recorded op, or a leaf (no inputs, no closure).
+struct Node {
+  Node() = default;
+  ~Node();  // takes long chains apart without recursion
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  struct Edge {
+    std::shared_ptr<Node> node;  // null: no gradient wanted
+    int output = 0;
+    Shape shape;
+    DType dtype = DType::float32;
+  };
+  struct Output {
+    Shape shape;
+    DType dtype = DType::float32;
+    Tensor grad;
+  };
+
+  const char* op = "leaf";
+  std::string name;                          // leaves: the parameter's name
+  std::shared_ptr<const std::string> scope;  // "backbone.layers.0.mixer"
+  std::uint64_t sequence = 0;                // order of recording in this thread
+  std::vector<Edge> inputs;
+  std::vector<Output> outputs;
+  Backward backward;
+  bool is_leaf = false;
+  bool spent = false;  // backward() has freed it
+};
+
+/// Attaches the gradient of an op to its result. `backward` is called at most once, with a defined
+/// dy, and returns one entry an input. Nothing is recorded when no input wants a gradient or under
+/// NoGrad.
+Var record(const char* op, Tensor y, std::vector<Var> inputs,
+           std::function<Grads(const Tensor& dy)> backward);
+/// The same for several outputs; some dy may be undefined.
+std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
+                             Backward backward);
+/// The result of an op without a gradient: backward() through it throws instead of dropping the
+/// gradient.
+Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs);
+
+/// Adds d loss / d leaf into every leaf that `loss` depends on, freeing the graph on the way.
+/// `seed` is the gradient of the final result (1 for a scalar). Throws Error when `loss` has no
+/// graph, when the graph was freed by an earlier call, when an op without a gradient is met, or
+/// when an op returns a gradient of the wrong count, shape or type.
+void backward(const Var& loss, Tensor seed = {});
+
+/// While alive, ops of this thread record nothing.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+bool grad_enabled();
+
+/// While alive, `name` is appended to the scope of what this thread records: "layers.0" inside
+/// "backbone" is "backbone.layers.0".
+class Scope {
+ public:
+  explicit Scope(std::string_view name);
+  ~Scope();
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  std::shared_ptr<const std::string> before_;
+};
+const std::string& current_scope();
+
+/// What a watcher is shown. `node` is null when nothing was recorded.
+struct OpEvent {
+  const char* op;
+  const std::string& scope;
+  const Node* node;
+};
+
+/// Sees every op of the thread that installs it: the inspector, the search for the first NaN,
+/// timers.
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  /// After an op ran.
+  virtual void on_forward(const OpEvent&, std::span<const Var> /*inputs*/,
+                          std::span<const Tensor> /*outputs*/) {}
+  /// After an op's backward ran: gradients of its outputs and what it returned for its inputs.
+  virtual void on_backward(const OpEvent&, std::span<const Tensor> /*dy*/,
+                           std::span<const Tensor> /*dx*/) {}
+  /// A gradient reached a leaf.
+  virtual void on_leaf(const std::string& /*name*/, const Tensor& /*grad*/) {}
+};
+
+/// Installs a watcher in this thread while alive; watchers stack.
+class Watch {
+ public:
+  explicit Watch(Watcher& watcher);
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+};
+
+}  // namespace hax

@@ -1,0 +1,32 @@
+// Memory of tensors: a caching pool per device, so that after warm-up nothing is requested from the
+// system.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/device.h"
+
+namespace hax {
+
+/// `bytes` of uninitialised memory, aligned to 64 bytes. Throws Error when the system has none
+/// left.
+void* allocate(Device device, std::size_t bytes);
+/// Gives memory of allocate() back to the pool. `bytes` as it was asked for.
+void deallocate(Device device, void* memory, std::size_t bytes) noexcept;
+/// Copies between or within devices.
+void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes);
+
+struct MemoryStats {
+  std::int64_t system_requests = 0;  ///< blocks ever requested from the system
+  std::int64_t bytes_reserved = 0;   ///< held from the system, in use or cached
+  std::int64_t bytes_in_use = 0;     ///< handed out now
+  std::int64_t peak_bytes_in_use = 0;
+};
+MemoryStats memory_stats(Device device);
+/// Starts peak_bytes_in_use anew from what is in use now.
+void reset_peak_memory(Device device);
+/// Returns every cached block to the system.
+void release_cached_memory(Device device);
+
+}  // namespace hax

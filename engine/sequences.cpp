@@ -1,0 +1,48 @@
+#include "engine/sequences.h"
+
+#include <utility>
+
+namespace hax {
+
+Sequences::Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t> padded) {
+  check(!offsets.empty() && offsets.front() == 0, "sequence offsets must start with 0");
+  for (std::size_t i = 1; i < offsets.size(); ++i) {
+    check(offsets[i] >= offsets[i - 1], "sequence offsets must not decrease: {} follows {}",
+          offsets[i], offsets[i - 1]);
+  }
+  const bool given = !padded.empty();
+  check(!given || padded.size() + 1 == offsets.size(), "{} padded lengths for {} sequences",
+        padded.size(), offsets.size() - 1);
+  padded.resize(offsets.size() - 1);
+  for (std::size_t s = 0; s < padded.size(); ++s) {
+    const std::int64_t length = offsets[s + 1] - offsets[s];
+    if (!given) padded[s] = length;
+    check(padded[s] >= length, "sequence {} has {} tokens but a padded length of {}", s, length,
+          padded[s]);
+  }
+  data_ = std::make_shared<const Data>(Data{std::move(offsets), std::move(padded)});
+}
+
+Sequences Sequences::of_lengths(const std::vector<std::int64_t>& lengths,
+                                std::vector<std::int64_t> padded) {
+  std::vector<std::int64_t> offsets{0};
+  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  return Sequences(std::move(offsets), std::move(padded));
+}
+
+Sequences Sequences::slice(std::int64_t first, std::int64_t last) const {
+  check(0 <= first && first <= last && last <= count(),
+        "sequences {}..{} of a pack of {} do not exist", first, last, count());
+  std::vector<std::int64_t> lengths, padded_lengths;
+  for (std::int64_t s = first; s < last; ++s) {
+    lengths.push_back(length(s));
+    padded_lengths.push_back(padded(s));
+  }
+  return of_lengths(lengths, std::move(padded_lengths));
+}
+
+void Sequences::require_tokens(const char* op, std::int64_t rows) const {
+  check(rows == tokens(), "{}: {} rows for a pack of {} tokens", op, rows, tokens());
+}
+
+}  // namespace hax

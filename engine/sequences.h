@@ -1,0 +1,47 @@
+// Packed sequences: laid end to end without padding, with the places where they begin and end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace hax {
+
+/// Offsets of the S sequences of a pack of T tokens. Ops that mix along time take it; positions
+/// that selectors and attention speak of count from the start of their sequence. A cheap handle:
+/// copies share.
+class Sequences {
+ public:
+  Sequences() : Sequences(std::vector<std::int64_t>{0}) {}
+  /// `offsets` [S+1]: 0 first, never decreasing, T last. `padded` [S]: the length that the released
+  /// code would have padded each sequence to (norm_mode `released` counts those zero vectors);
+  /// empty means the true lengths. Throws Error when offsets decrease, or a padded length is
+  /// shorter than its sequence.
+  explicit Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t> padded = {});
+  /// One sequence of `length` tokens.
+  static Sequences single(std::int64_t length) { return Sequences({0, length}); }
+  static Sequences of_lengths(const std::vector<std::int64_t>& lengths,
+                              std::vector<std::int64_t> padded = {});
+
+  std::int64_t count() const { return static_cast<std::int64_t>(data_->offsets.size()) - 1; }
+  std::int64_t tokens() const { return data_->offsets.back(); }
+  std::int64_t begin(std::int64_t s) const { return data_->offsets[static_cast<std::size_t>(s)]; }
+  std::int64_t end(std::int64_t s) const { return data_->offsets[static_cast<std::size_t>(s) + 1]; }
+  std::int64_t length(std::int64_t s) const { return end(s) - begin(s); }
+  /// Length including padding, >= length(s).
+  std::int64_t padded(std::int64_t s) const { return data_->padded[static_cast<std::size_t>(s)]; }
+  /// The pack of sequences first..last alone.
+  Sequences slice(std::int64_t first, std::int64_t last) const;
+  /// Throws Error naming `op` unless a [T, ...] tensor of `rows` rows fits this pack.
+  void require_tokens(const char* op, std::int64_t rows) const;
+
+ private:
+  struct Data {
+    std::vector<std::int64_t> offsets, padded;
+  };
+  std::shared_ptr<const Data> data_;
+};
+
+}  // namespace hax

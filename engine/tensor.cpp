@@ -1,0 +1,172 @@
+#include "engine/tensor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/dispatch.h"
+#include "engine/memory.h"
+
+namespace hax {
+
+struct Tensor::Storage {
+  Storage(Device where, std::size_t size)
+      : device(where), bytes(size), memory(allocate(where, size)) {}
+  ~Storage() { deallocate(device, memory, bytes); }
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  Device device;
+  std::size_t bytes;
+  void* memory;
+};
+
+Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
+  Tensor tensor;
+  tensor.numel_ = shape.numel();
+  tensor.shape_ = shape;
+  tensor.dtype_ = dtype;
+  tensor.storage_ = std::make_shared<Storage>(device, static_cast<std::size_t>(tensor.bytes()));
+  return tensor;
+}
+
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
+  return full(shape, 0.0, dtype, device);
+}
+
+Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
+  Tensor tensor = empty(shape, dtype, device);
+  fill(tensor, value);
+  return tensor;
+}
+
+Device Tensor::device() const {
+  check(defined(), "an undefined tensor has no device");
+  return storage_->device;
+}
+
+void Tensor::require(DType wanted) const {
+  check(defined(), "an undefined tensor has no data");
+  check(dtype_ == wanted, "tensor of type {} and shape {} was accessed as {}", name_of(dtype_),
+        to_string(shape_), name_of(wanted));
+}
+
+void* Tensor::raw() {
+  check(defined(), "an undefined tensor has no data");
+  return static_cast<char*>(storage_->memory) + offset_ * size_of(dtype_);
+}
+
+const void* Tensor::raw() const {
+  check(defined(), "an undefined tensor has no data");
+  return static_cast<const char*>(storage_->memory) + offset_ * size_of(dtype_);
+}
+
+Tensor Tensor::reshape(Shape shape) const {
+  check(shape.numel() == numel_, "cannot reshape {} to {}: {} and {} elements", to_string(shape_),
+        to_string(shape), numel_, shape.numel());
+  Tensor tensor = *this;
+  tensor.shape_ = shape;
+  return tensor;
+}
+
+Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
+  check(rank() >= 1 && 0 <= begin && begin <= end && end <= size(0),
+        "rows {}..{} of a tensor of shape {} do not exist", begin, end, to_string(shape_));
+  std::array<std::int64_t, Shape::kMaxRank> sizes{};
+  std::ranges::copy(shape_.sizes(), sizes.begin());
+  const std::int64_t row = size(0) == 0 ? 0 : numel_ / size(0);
+  sizes[0] = end - begin;
+  Tensor tensor = *this;
+  tensor.shape_ = Shape(std::span(sizes.data(), static_cast<std::size_t>(rank())));
+  tensor.offset_ += begin * row;
+  tensor.numel_ = tensor.shape_.numel();
+  return tensor;
+}
+
+Tensor Tensor::flat(std::int64_t begin, std::int64_t end) const {
+  return reshape({numel_}).rows(begin, end);
+}
+
+Tensor Tensor::clone() const {
+  Tensor tensor = empty(shape_, dtype_, device());
+  copy(tensor, *this);
+  return tensor;
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor tensor = empty(shape_, dtype_, device);
+  copy(tensor, *this);
+  return tensor;
+}
+
+namespace {
+
+template <class F>
+void visit_any(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::float32:
+      return f.template operator()<float>();
+    case DType::float64:
+      return f.template operator()<double>();
+    case DType::int32:
+      return f.template operator()<std::int32_t>();
+    case DType::int64:
+      return f.template operator()<std::int64_t>();
+    case DType::uint8:
+      return f.template operator()<std::uint8_t>();
+  }
+}
+
+}  // namespace
+
+Tensor Tensor::to(DType dtype) const {
+  if (dtype == dtype_) return *this;
+  check(device().is_cpu(), "conversion of {} to {} is done on the CPU", name_of(dtype_),
+        name_of(dtype));
+  Tensor result = empty(shape_, dtype);
+  visit_any(dtype_, [&]<class From>() {
+    visit_any(dtype, [&]<class To>() {
+      const From* from = data<From>();
+      std::transform(from, from + numel_, result.data<To>(),
+                     [](From value) { return static_cast<To>(value); });
+    });
+  });
+  return result;
+}
+
+double Tensor::item() const {
+  check(numel_ == 1, "item() needs exactly one element, shape is {}", to_string(shape_));
+  return *to(kCpu).to(DType::float64).data<double>();
+}
+
+void fill(Tensor& tensor, double value) {
+  check(tensor.device().is_cpu(), "this build has no CUDA backend");
+  visit_any(tensor.dtype(), [&]<class T>() {
+    T* data = tensor.data<T>();
+    std::fill(data, data + tensor.numel(), static_cast<T>(value));
+  });
+}
+
+void copy(Tensor& destination, const Tensor& source) {
+  check(destination.shape() == source.shape() && destination.dtype() == source.dtype(),
+        "copy: {} {} into {} {}", name_of(source.dtype()), to_string(source.shape()),
+        name_of(destination.dtype()), to_string(destination.shape()));
+  copy_bytes(destination.device(), destination.raw(), source.device(), source.raw(),
+             static_cast<std::size_t>(source.bytes()));
+}
+
+void accumulate(Tensor& destination, const Tensor& source) {
+  check(destination.shape() == source.shape() && destination.dtype() == source.dtype() &&
+            destination.device() == source.device(),
+        "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()),
+        to_string(source.shape()), name_of(source.device()), name_of(destination.dtype()),
+        to_string(destination.shape()), name_of(destination.device()));
+  visit_float(destination.dtype(), [&]<class T>() {
+    T* to = destination.data<T>();
+    const T* from = source.data<T>();
+    const std::int64_t count = source.numel();
+    for (std::int64_t i = 0; i < count; ++i) to[i] += from[i];
+  });
+}
+
+}  // namespace hax

@@ -1,0 +1,41 @@
+// Finite-difference checks of every op's gradient, in float64. `hax gradcheck` prints them and the
+// tests demand them.
+//
+// Each folder ops/<op>/ defines `std::vector<GradCase> <op>_gradchecks()` in <op>_gradcheck.cpp;
+// the list of folders is read by CMake, so that an op without its checks does not link.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/autograd.h"
+
+namespace hax {
+
+/// A differentiable function at a point.
+struct GradCase {
+  std::string op;              ///< name as recorded, e.g. "rms_norm"
+  std::string what;            ///< what is special about this case, e.g. "one row"
+  std::vector<Tensor> inputs;  ///< float64
+  std::function<Var(std::span<const Var>)> run;
+};
+
+struct GradError {
+  double worst = 0;  ///< max over inputs of max|analytic - numeric| / max|numeric|
+  int input = 0;     ///< the input where it occurs
+};
+
+/// Compares backward() with central differences along every element of every input, for a fixed
+/// random weighting of the outputs. A tensor whose gradient stays below 1e-3 is compared
+/// absolutely.
+GradError check_gradient(const GradCase& gradient_case);
+
+/// N(0, deviation^2) float64 numbers, for building cases.
+Tensor gradcheck_tensor(Shape shape, std::uint64_t seed, double deviation = 1.0);
+
+/// The cases of every op folder, in alphabetical order of the folders.
+std::vector<GradCase> all_gradchecks();
+
+}  // namespace hax

@@ -1,0 +1,68 @@
+# Flags of our own code, in one place.
+add_library(hax_options INTERFACE)
+target_compile_options(hax_options INTERFACE
+  -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
+  # GCC 12 reports false positives from inlined standard-library code at -O3.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds -Wno-stringop-overflow -Wno-maybe-uninitialized -Wno-restrict>
+  # errno from math functions is never read; without it GCC can vectorise sqrt and friends.
+  -fno-math-errno)
+if(HAX_NATIVE)
+  include(CheckCXXCompilerFlag)
+  target_compile_options(hax_options INTERFACE -march=native)
+  check_cxx_compiler_flag(-mprefer-vector-width=512 HAX_PREFER_512)
+  if(HAX_PREFER_512 AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    target_compile_options(hax_options INTERFACE -mprefer-vector-width=512)
+  endif()
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_options(hax_options INTERFACE -march=x86-64-v2)
+endif()
+if(HAX_SANITIZE)
+  target_compile_options(hax_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(hax_options INTERFACE -fsanitize=address,undefined)
+endif()
+
+# hax_library(NAME DEPENDS public... PRIVATE private...): a static library of every .cpp under NAME/.
+function(hax_library name)
+  cmake_parse_arguments(arg "" "" "DEPENDS;PRIVATE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
+  set(target hax_${name})
+  if(sources)
+    add_library(${target} STATIC ${sources})
+    set(scope PUBLIC)
+    target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:hax_options>)
+    foreach(library IN LISTS arg_PRIVATE)
+      target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:${library}>)
+    endforeach()
+    target_compile_definitions(${target} PUBLIC HAX_HAS_CUDA=0)
+    # A sanitized library needs the sanitizer at the final link.
+    if(HAX_SANITIZE)
+      target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+    endif()
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${target} ${scope}
+    $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:include/hax>)
+  target_link_libraries(${target} ${scope} ${arg_DEPENDS})
+  add_library(hax::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  set_property(GLOBAL APPEND PROPERTY HAX_LIBRARIES ${target})
+endfunction()
+
+# Writes the list of every op folder's gradient checks (ops/gradcheck.h) into the ops library.
+function(hax_collect_gradchecks)
+  file(GLOB folders LIST_DIRECTORIES true CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ops/*)
+  set(declarations "")
+  set(calls "")
+  foreach(folder IN LISTS folders)
+    file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
+    if(sources)
+      get_filename_component(op ${folder} NAME)
+      string(APPEND declarations "std::vector<GradCase> ${op}_gradchecks();\n")
+      string(APPEND calls "  add(${op}_gradchecks());\n")
+    endif()
+  endforeach()
+  configure_file(${CMAKE_SOURCE_DIR}/ops/gradcheck_list.cpp.in ${CMAKE_BINARY_DIR}/generated/gradcheck_list.cpp @ONLY)
+  target_sources(hax_ops PRIVATE ${CMAKE_BINARY_DIR}/generated/gradcheck_list.cpp)
+endfunction()

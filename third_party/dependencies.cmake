@@ -1,0 +1,24 @@
+# How each dependency is found. Nothing is copied in and nothing is downloaded: the packages come from the
+# distribution (third_party/apt-packages.txt, installed by tools/install_deps).
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+
+# Eigen as a SYSTEM include: our warnings are errors, its warnings are not ours. Its own threads stay off, so that no
+# result depends on the number of threads.
+find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+add_library(hax_eigen INTERFACE)
+get_target_property(eigen_include Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(hax_eigen SYSTEM INTERFACE ${eigen_include})
+target_compile_definitions(hax_eigen INTERFACE EIGEN_DONT_PARALLELIZE EIGEN_MPL2_ONLY)
+
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+add_library(hax_xxhash INTERFACE)
+target_include_directories(hax_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
+target_link_libraries(hax_xxhash INTERFACE ${XXHASH_LIBRARY})
+
+if(HAX_BUILD_TESTS)
+  find_package(doctest REQUIRED)
+endif()
