@@ -1,0 +1,76 @@
+#include "ops/matmul/matmul.h"
+
+#include "engine/dispatch.h"
+#include "ops/matmul/matmul_kernels.h"
+
+namespace hax {
+namespace {
+
+Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
+  Tensor c = Tensor::empty({a.size(transpose_a ? 1 : 0), b.size(transpose_b ? 0 : 1)}, a.dtype(),
+                           a.device());
+  on_device(a.device(),
+            [&](auto device) { gemm(device, a, transpose_a, b, transpose_b, false, c); });
+  return c;
+}
+
+}  // namespace
+
+Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
+  check(a.shape().rank() == 2 && b.shape().rank() == 2 &&
+            a.size(transpose_a ? 0 : 1) == b.size(transpose_b ? 1 : 0),
+        "matmul: a is {}{} and b is {}{}, expected [M, K] and [K, N]", to_string(a.shape()),
+        transpose_a ? " transposed" : "", to_string(b.shape()), transpose_b ? " transposed" : "");
+  check(a.dtype() == b.dtype(), "matmul: a is {} and b is {}, expected equal types",
+        name_of(a.dtype()), name_of(b.dtype()));
+
+  const Tensor c = product(a.value(), transpose_a, b.value(), transpose_b);
+  // Each gradient needs the other factor: what nobody needs is neither kept nor multiplied.
+  const Tensor at = b.requires_grad() ? a.value() : Tensor{};
+  const Tensor bt = a.requires_grad() ? b.value() : Tensor{};
+  const auto gradient = [at, bt, transpose_a, transpose_b](const Tensor& dc) {
+    Tensor da, db;
+    if (bt) {
+      da = transpose_a ? product(bt, transpose_b, dc, true) : product(dc, false, bt, !transpose_b);
+    }
+    if (at) {
+      db = transpose_b ? product(dc, true, at, transpose_a) : product(at, !transpose_a, dc, false);
+    }
+    return Grads{da, db};
+  };
+  return record("matmul", c, {a, b}, gradient);
+}
+
+Var linear(const Var& x, const Var& weight, const Var& bias) {
+  check(x.shape().rank() == 2 && weight.shape().rank() == 2 && x.size(1) == weight.size(1),
+        "linear: x is {} and weight is {}, expected [R, I] and [O, I]", to_string(x.shape()),
+        to_string(weight.shape()));
+  check(!bias.defined() || bias.shape() == Shape{weight.size(0)},
+        "linear: bias is {} and weight is {}, expected [O] and [O, I]", to_string(bias.shape()),
+        to_string(weight.shape()));
+  check(x.dtype() == weight.dtype() && (!bias.defined() || x.dtype() == bias.dtype()),
+        "linear: x is {}, weight is {}, bias is {}, expected equal types", name_of(x.dtype()),
+        name_of(weight.dtype()), bias.defined() ? name_of(bias.dtype()) : "none");
+
+  Tensor y = Tensor::empty({x.size(0), weight.size(0)}, x.dtype(), x.device());
+  on_device(x.device(), [&](auto device) {
+    if (bias.defined()) broadcast_rows(device, bias.value(), y);
+    gemm(device, x.value(), false, weight.value(), true, bias.defined(), y);
+  });
+
+  const Tensor xt = weight.requires_grad() ? x.value() : Tensor{};
+  const Tensor wt = x.requires_grad() ? weight.value() : Tensor{};
+  const auto gradient = [xt, wt, bias_wanted = bias.requires_grad()](const Tensor& dy) {
+    Tensor dx, dweight, dbias;
+    if (wt) dx = product(dy, false, wt, false);
+    if (xt) dweight = product(dy, true, xt, false);
+    if (bias_wanted) {
+      dbias = Tensor::empty({dy.size(1)}, dy.dtype(), dy.device());
+      on_device(dy.device(), [&](auto device) { sum_rows(device, dy, dbias); });
+    }
+    return Grads{dx, dweight, dbias};
+  };
+  return record("linear", y, {x, weight, bias}, gradient);
+}
+
+}  // namespace hax

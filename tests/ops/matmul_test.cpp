@@ -1,0 +1,151 @@
+#include "ops/matmul/matmul.h"
+
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "tests/support/compare.h"
+
+using namespace hax;
+using namespace hax::test;
+
+namespace {
+
+Tensor transposed(const Tensor& x) {
+  Tensor y = Tensor::empty({x.size(1), x.size(0)}, DType::float64);
+  for (std::int64_t i = 0; i < x.size(0); ++i) {
+    for (std::int64_t j = 0; j < x.size(1); ++j) {
+      y.data<double>()[j * x.size(0) + i] = x.data<double>()[i * x.size(1) + j];
+    }
+  }
+  return y;
+}
+
+// The definition: one dot product an element.
+Tensor naive(const Tensor& a, const Tensor& b) {
+  const std::int64_t m = a.size(0), depth = a.size(1), n = b.size(1);
+  Tensor c = Tensor::zeros({m, n}, DType::float64);
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      for (std::int64_t k = 0; k < depth; ++k) {
+        c.data<double>()[i * n + j] +=
+            a.data<double>()[i * depth + k] * b.data<double>()[k * n + j];
+      }
+    }
+  }
+  return c;
+}
+
+Tensor naive_linear(const Tensor& x, const Tensor& w, const Tensor& bias) {
+  Tensor y = naive(x, transposed(w));
+  for (std::int64_t i = 0; i < y.numel(); ++i) {
+    y.data<double>()[i] += bias.data<double>()[i % w.size(0)];
+  }
+  return y;
+}
+
+Tensor column_sums(const Tensor& x) {
+  return naive(Tensor::full({1, x.size(0)}, 1.0, DType::float64), x).reshape({x.size(1)});
+}
+
+// M, K, N: ordinary, prime, vectors, and every size 0 in turn.
+constexpr std::array<std::array<std::int64_t, 3>, 9> kSizes{{{6, 64, 16},
+                                                             {1, 1, 1},
+                                                             {17, 31, 13},
+                                                             {1, 40, 7},
+                                                             {29, 5, 1},
+                                                             {130, 67, 259},
+                                                             {0, 3, 4},
+                                                             {3, 0, 4},
+                                                             {3, 4, 0}}};
+
+}  // namespace
+
+TEST_CASE("matmul and its gradients equal the definition, with every pair of transpose flags") {
+  for (const auto& [m, depth, n] : kSizes) {
+    const Tensor a = random_tensor({m, depth}, 1), b = random_tensor({depth, n}, 2);
+    const Tensor dc = random_tensor({m, n}, 3);
+    for (const bool transpose_a : {false, true}) {
+      for (const bool transpose_b : {false, true}) {
+        for (const DType dtype : {DType::float64, DType::float32}) {
+          INFO(m << " " << depth << " " << n << " " << transpose_a << transpose_b << " "
+                 << name_of(dtype));
+          const double tolerance = dtype == DType::float64 ? 1e-13 : 2e-6;
+          const Var va = Var::leaf((transpose_a ? transposed(a) : a).to(dtype));
+          const Var vb = Var::leaf((transpose_b ? transposed(b) : b).to(dtype));
+          const Var c = matmul(va, vb, transpose_a, transpose_b);
+          CHECK(relative_error(c.value(), naive(a, b)) < tolerance);
+
+          backward(c, dc.to(dtype));
+          const Tensor da = naive(dc, transposed(b)), db = naive(transposed(a), dc);
+          CHECK(relative_error(va.grad(), transpose_a ? transposed(da) : da) < tolerance);
+          CHECK(relative_error(vb.grad(), transpose_b ? transposed(db) : db) < tolerance);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("linear and its gradients equal the definition") {
+  for (const auto& [rows, in, out] : kSizes) {
+    const Tensor x = random_tensor({rows, in}, 1), w = random_tensor({out, in}, 2);
+    const Tensor bias = random_tensor({out}, 3), dy = random_tensor({rows, out}, 4);
+    for (const DType dtype : {DType::float64, DType::float32}) {
+      INFO(rows << " " << in << " " << out << " " << name_of(dtype));
+      const double tolerance = dtype == DType::float64 ? 1e-13 : 2e-6;
+      const Var vx = Var::leaf(x.to(dtype)), vw = Var::leaf(w.to(dtype));
+      const Var vb = Var::leaf(bias.to(dtype));
+      CHECK(relative_error(linear(vx, vw).value(), naive(x, transposed(w))) < tolerance);
+      const Var y = linear(vx, vw, vb);
+      CHECK(relative_error(y.value(), naive_linear(x, w, bias)) < tolerance);
+
+      backward(y, dy.to(dtype));
+      CHECK(relative_error(vx.grad(), naive(dy, w)) < tolerance);
+      CHECK(relative_error(vw.grad(), naive(transposed(dy), x)) < tolerance);
+      CHECK(relative_error(vb.grad(), column_sums(dy)) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("a product whose gradient nobody wants is not computed") {
+  struct Counter : Watcher {
+    std::vector<bool> wanted;
+    void on_backward(const OpEvent&, std::span<const Tensor>, std::span<const Tensor> dx) override {
+      for (const Tensor& grad : dx) wanted.push_back(grad.defined());
+    }
+  };
+  const Tensor x = random_tensor({4, 3}, 1), w = random_tensor({5, 3}, 2);
+  const Tensor bias = random_tensor({5}, 3), seed = random_tensor({4, 5}, 4);
+  const auto wanted = [&](const auto& run) {
+    Counter counter;
+    const Watch watch(counter);
+    backward(run(), seed);
+    return counter.wanted;
+  };
+  CHECK(wanted([&] { return matmul(x, Var::leaf(w), false, true); }) == std::vector{false, true});
+  CHECK(wanted([&] { return matmul(Var::leaf(x), w, false, true); }) == std::vector{true, false});
+  CHECK(wanted([&] { return linear(x, Var::leaf(w), bias); }) == std::vector{false, true, false});
+  CHECK(wanted([&] { return linear(x, w, Var::leaf(bias)); }) == std::vector{false, false, true});
+  CHECK(wanted([&] { return linear(Var::leaf(x), w); }) == std::vector{true, false, false});
+}
+
+TEST_CASE("matmul and linear refuse shapes and types that do not fit") {
+  const Tensor a = random_tensor({2, 3}, 1), b = random_tensor({2, 4}, 2);
+  CHECK(error_of([&] { matmul(a, b); }) ==
+        "matmul: a is [2, 3] and b is [2, 4], expected [M, K] and [K, N]");
+  CHECK(error_of([&] { matmul(a, b, true, true); }) ==
+        "matmul: a is [2, 3] transposed and b is [2, 4] transposed, expected [M, K] and [K, N]");
+  CHECK(error_of([&] { matmul(a, random_tensor({3}, 2)); }) ==
+        "matmul: a is [2, 3] and b is [3], expected [M, K] and [K, N]");
+  CHECK(error_of([&] {
+          matmul(a, random_tensor({3, 2}, 2, DType::float32));
+        }) == "matmul: a is float64 and b is float32, expected equal types");
+  CHECK(error_of([&] { linear(a, b); }) ==
+        "linear: x is [2, 3] and weight is [2, 4], expected [R, I] and [O, I]");
+  CHECK(error_of([&] {
+          linear(a, random_tensor({5, 3}, 2), random_tensor({3}, 3));
+        }) == "linear: bias is [3] and weight is [5, 3], expected [O] and [O, I]");
+  CHECK(error_of([&] {
+          linear(a, random_tensor({5, 3}, 2), random_tensor({5}, 3, DType::float32));
+        }) == "linear: x is float64, weight is float64, bias is float32, expected equal types");
+}
