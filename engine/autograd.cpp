@@ -1,6 +1,7 @@
 #include "engine/autograd.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_set>
 #include <utility>
 
@@ -29,7 +30,6 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
   auto node = std::make_shared<Node>();
   node->op = op;
   node->scope = state().scope;
-  node->sequence = ++state().sequence;
   node->backward = std::move(backward);
   node->inputs.reserve(inputs.size());
   for (const Var& input : inputs) {
@@ -40,22 +40,27 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
       edge.shape = input.shape();
       edge.dtype = input.dtype();
     }
+    // Later than every input, those that another thread recorded included.
+    if (edge.node) state().sequence = std::max(state().sequence, edge.node->sequence);
     node->inputs.push_back(std::move(edge));
   }
+  node->sequence = ++state().sequence;
   for (const Tensor& output : outputs) {
     node->outputs.push_back({output.shape(), output.dtype(), {}});
   }
   return node;
 }
 
-// Adds a gradient to what has arrived so far. The first arrival is shared, not copied; the second
-// one adds in place only when nobody else holds the storage.
-void add_gradient(Tensor& slot, const Tensor& grad) {
+// Adds a gradient to what has arrived so far at an output. An op's output shares its first arrival
+// and adds the next one in place only when nobody else holds the storage. A leaf owns its tensor,
+// or was given it by the caller: it shares with nobody, and always adds in place.
+void add_gradient(Node& node, int output, const Tensor& grad) {
+  Tensor& slot = node.outputs[static_cast<std::size_t>(output)].grad;
   if (!slot.defined()) {
-    slot = grad;
+    slot = node.is_leaf && !grad.unique() ? grad.clone() : grad;
     return;
   }
-  if (!slot.unique()) slot = slot.clone();
+  if (!node.is_leaf && !slot.unique()) slot = slot.clone();
   accumulate(slot, grad);
 }
 
@@ -82,45 +87,38 @@ std::vector<std::shared_ptr<Node>> nodes_newest_first(const std::shared_ptr<Node
       if (edge.node && seen.insert(edge.node.get()).second) found.push_back(edge.node);
     }
   }
-  std::ranges::sort(found, std::greater{}, [](const auto& node) { return node->sequence; });
+  std::ranges::stable_sort(found, std::greater{}, [](const auto& node) { return node->sequence; });
   return found;
 }
 
-void visit(Node& node) {
-  if (node.is_leaf) {
-    for (Watcher* watcher : state().watchers) {
-      watcher->on_leaf(node.name, node.outputs.front().grad);
-    }
-    return;
-  }
-  check(!node.spent,
-        "backward through {}: its graph was freed by an earlier backward(); run the forward again",
-        describe(node));
+void visit_leaf(Node& leaf) {
+  const Tensor& grad = leaf.outputs.front().grad;
+  if (!grad.defined()) return;  // every path here ended in an op that passed nothing on
+  for (Watcher* watcher : state().watchers) watcher->on_leaf(leaf.name, grad);
+}
+
+void visit_op(Node& node) {
   std::vector<Tensor> dy;
   for (Node::Output& output : node.outputs) dy.push_back(std::exchange(output.grad, Tensor{}));
-  if (std::ranges::any_of(dy, &Tensor::defined)) {
-    check(static_cast<bool>(node.backward),
-          "{} has no gradient: detach its input, or take its result out of the loss",
-          describe(node));
-    const Grads dx = node.backward(dy);
-    check_gradients(node, dx);
-    for (Watcher* watcher : state().watchers) {
-      watcher->on_backward({node.op, *node.scope, &node}, dy, dx);
-    }
-    dy.clear();
-    for (std::size_t i = 0; i < dx.size(); ++i) {
-      const Node::Edge& edge = node.inputs[i];
-      if (!edge.node || !dx[i].defined()) continue;
-      Node::Output& target = edge.node->outputs[static_cast<std::size_t>(edge.output)];
-      if (edge.node->is_leaf && target.grad.defined()) {
-        accumulate(target.grad, dx[i]);  // a leaf's tensor may be the caller's: always in place
-      } else if (edge.node->is_leaf) {
-        target.grad = dx[i].clone();
-      } else {
-        add_gradient(target.grad, dx[i]);
-      }
-    }
+  if (std::ranges::none_of(dy, &Tensor::defined)) return;
+  check(static_cast<bool>(node.backward),
+        "{} has no gradient: detach its input, or take its result out of the loss", describe(node));
+  const Grads dx = node.backward(dy);
+  check_gradients(node, dx);
+  for (Watcher* watcher : state().watchers) {
+    watcher->on_backward({node.op, *node.scope, &node}, dy, dx);
   }
+  // What this op alone held must go before its gradients are added up: in place where possible.
+  node.backward = nullptr;
+  dy.clear();
+  for (std::size_t i = 0; i < dx.size(); ++i) {
+    const Node::Edge& edge = node.inputs[i];
+    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, dx[i]);
+  }
+}
+
+void release(Node& node) {
+  for (Node::Output& output : node.outputs) output.grad = {};
   node.backward = nullptr;
   node.inputs.clear();
   node.spent = true;
@@ -144,10 +142,12 @@ Node::~Node() {
 }
 
 Var Var::leaf(Tensor value, std::string name, Tensor grad) {
+  check(value.defined(), "leaf '{}': its value is undefined", name);
   check(is_floating(value.dtype()), "leaf '{}': only floating-point tensors have gradients, not {}",
         name, name_of(value.dtype()));
-  check(!grad.defined() || (grad.shape() == value.shape() && grad.dtype() == value.dtype()),
-        "leaf '{}': its gradient tensor has another shape or type than its value", name);
+  check(!grad.defined() || (grad.shape() == value.shape() && grad.dtype() == value.dtype() &&
+                            grad.device() == value.device()),
+        "leaf '{}': its gradient tensor has another shape, type or device than its value", name);
   Var var(std::move(value));
   var.node_ = std::make_shared<Node>();
   var.node_->name = std::move(name);
@@ -198,14 +198,35 @@ void backward(const Var& loss, Tensor seed) {
           to_string(loss.shape()));
     seed = Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device());
   }
-  check(seed.shape() == loss.shape() && seed.dtype() == loss.dtype(),
-        "backward: the seed has another shape or type than the loss");
-  Node::Output& root = loss.node()->outputs[static_cast<std::size_t>(loss.output_index())];
-  add_gradient(root.grad, seed);
+  check(seed.shape() == loss.shape() && seed.dtype() == loss.dtype() &&
+            seed.device() == loss.device(),
+        "backward: the seed is {} {} on {}, the loss is {} {} on {}", name_of(seed.dtype()),
+        to_string(seed.shape()), name_of(seed.device()), name_of(loss.dtype()),
+        to_string(loss.shape()), name_of(loss.device()));
   auto nodes = nodes_newest_first(loss.node());
-  for (std::shared_ptr<Node>& node : nodes) {
-    visit(*node);
-    node.reset();
+  for (const std::shared_ptr<Node>& node : nodes) {
+    check(
+        !node->spent,
+        "backward through {}: its graph was freed by an earlier backward(); run the forward again",
+        describe(*node));
+  }
+  add_gradient(*loss.node(), loss.output_index(), std::exchange(seed, Tensor{}));
+  try {
+    for (std::shared_ptr<Node>& node : nodes) {
+      if (node->is_leaf) {
+        visit_leaf(*node);
+      } else {
+        visit_op(*node);
+        release(*node);
+      }
+      node.reset();
+    }
+  } catch (...) {
+    // Half-way gradients must not reach a later backward() that shares part of this graph.
+    for (const std::shared_ptr<Node>& node : nodes) {
+      if (node && !node->is_leaf) release(*node);
+    }
+    throw;
   }
 }
 
@@ -220,7 +241,12 @@ Scope::Scope(std::string_view name) : before_(state().scope) {
 Scope::~Scope() { state().scope = before_; }
 const std::string& current_scope() { return *state().scope; }
 
-Watch::Watch(Watcher& watcher) { state().watchers.push_back(&watcher); }
-Watch::~Watch() { state().watchers.pop_back(); }
+Watch::Watch(Watcher& watcher) : watcher_(&watcher) { state().watchers.push_back(&watcher); }
+Watch::~Watch() {
+  std::vector<Watcher*>& watchers = state().watchers;
+  // The newest of its kind: normally the last, but a Watch may also outlive a younger one.
+  const auto newest = std::ranges::find(watchers.rbegin(), watchers.rend(), watcher_);
+  if (newest != watchers.rend()) watchers.erase(std::next(newest).base());
+}
 
 }  // namespace hax

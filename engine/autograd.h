@@ -84,7 +84,7 @@ struct Node {
   const char* op = "leaf";
   std::string name;                          // leaves: the parameter's name
   std::shared_ptr<const std::string> scope;  // "backbone.layers.0.mixer"
-  std::uint64_t sequence = 0;                // order of recording in this thread
+  std::uint64_t sequence = 0;                // larger than that of every input's node
   std::vector<Edge> inputs;
   std::vector<Output> outputs;
   Backward backward;
@@ -107,7 +107,8 @@ Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs);
 /// Adds d loss / d leaf into every leaf that `loss` depends on, freeing the graph on the way.
 /// `seed` is the gradient of the final result (1 for a scalar). Throws Error when `loss` has no
 /// graph, when the graph was freed by an earlier call, when an op without a gradient is met, or
-/// when an op returns a gradient of the wrong count, shape or type.
+/// when an op returns a gradient of the wrong count, shape or type. When an op throws, leaves may
+/// hold part of the sum, and the graph is freed all the same.
 void backward(const Var& loss, Tensor seed = {});
 
 /// While alive, ops of this thread record nothing.
@@ -155,7 +156,7 @@ class Watcher {
   /// After an op's backward ran: gradients of its outputs and what it returned for its inputs.
   virtual void on_backward(const OpEvent&, std::span<const Tensor> /*dy*/,
                            std::span<const Tensor> /*dx*/) {}
-  /// A gradient reached a leaf.
+  /// Once for each leaf that the loss depends on, at the end, with what it has gathered so far.
   virtual void on_leaf(const std::string& /*name*/, const Tensor& /*grad*/) {}
 };
 
@@ -166,6 +167,9 @@ class Watch {
   ~Watch();
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
+
+ private:
+  Watcher* watcher_;
 };
 
 }  // namespace hax

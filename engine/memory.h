@@ -10,11 +10,11 @@
 namespace hax {
 
 /// `bytes` of uninitialised memory, aligned to 64 bytes. Throws Error when the system has none
-/// left.
+/// left, even after the cached blocks were returned to it.
 void* allocate(Device device, std::size_t bytes);
 /// Gives memory of allocate() back to the pool. `bytes` as it was asked for.
 void deallocate(Device device, void* memory, std::size_t bytes) noexcept;
-/// Copies between or within devices.
+/// Copies between or within devices; the ranges may overlap.
 void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes);
 
 struct MemoryStats {

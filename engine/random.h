@@ -33,10 +33,11 @@ struct RandomKey {
 };
 
 /// The standard normal quantile of a uniform 32-bit integer. Uses only integer operations, +, x,
-/// fma and sqrt, so that CPU and CUDA agree to the bit. |value| <= 6.34.
+/// fma and sqrt, so that CPU and CUDA agree to the bit. Symmetric; |value| <= 6.34; within 4e-7 of
+/// the quantile, relative to max(1, |value|).
 float normal_from_bits(std::uint32_t bits);
 
-/// Reads the numbers of one key in order.
+/// Reads the numbers of one key in order: 2^34 of them, then they repeat.
 class RandomStream {
  public:
   explicit RandomStream(RandomKey key) : key_(key) {}
@@ -59,7 +60,8 @@ class RandomStream {
 /// Fills with independent N(0, deviation^2) draws of `key` (float32 or float64; both get the same
 /// float32 draws).
 void fill_normal(Tensor& tensor, RandomKey key, double deviation = 1.0);
-/// Fills with independent uniform draws in [low, high).
+/// Fills with independent uniform float32 draws in [low, high). Throws Error when no float32 lies
+/// there.
 void fill_uniform(Tensor& tensor, RandomKey key, double low, double high);
 
 }  // namespace hax

@@ -1,5 +1,6 @@
 #include "engine/sequences.h"
 
+#include <limits>
 #include <utility>
 
 namespace hax {
@@ -10,6 +11,9 @@ Sequences::Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t
     check(offsets[i] >= offsets[i - 1], "sequence offsets must not decrease: {} follows {}",
           offsets[i], offsets[i - 1]);
   }
+  check(offsets.back() <= std::numeric_limits<std::int32_t>::max(),
+        "a pack of {} tokens: positions are 32-bit, at most {} fit", offsets.back(),
+        std::numeric_limits<std::int32_t>::max());
   const bool given = !padded.empty();
   check(!given || padded.size() + 1 == offsets.size(), "{} padded lengths for {} sequences",
         padded.size(), offsets.size() - 1);
@@ -26,7 +30,13 @@ Sequences::Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t
 Sequences Sequences::of_lengths(const std::vector<std::int64_t>& lengths,
                                 std::vector<std::int64_t> padded) {
   std::vector<std::int64_t> offsets{0};
-  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  for (const std::int64_t length : lengths) {
+    // Bounded here, so that the sum below cannot overflow before the constructor looks at it.
+    check(length >= 0 && length <= std::numeric_limits<std::int32_t>::max(),
+          "sequence {} has {} tokens, expected 0 to {}", offsets.size() - 1, length,
+          std::numeric_limits<std::int32_t>::max());
+    offsets.push_back(offsets.back() + length);
+  }
   return Sequences(std::move(offsets), std::move(padded));
 }
 

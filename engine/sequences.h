@@ -17,8 +17,8 @@ class Sequences {
   Sequences() : Sequences(std::vector<std::int64_t>{0}) {}
   /// `offsets` [S+1]: 0 first, never decreasing, T last. `padded` [S]: the length that the released
   /// code would have padded each sequence to (norm_mode `released` counts those zero vectors);
-  /// empty means the true lengths. Throws Error when offsets decrease, or a padded length is
-  /// shorter than its sequence.
+  /// empty means the true lengths. Throws Error when offsets decrease or pass 2^31 - 1, or a padded
+  /// length is shorter than its sequence.
   explicit Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t> padded = {});
   /// One sequence of `length` tokens.
   static Sequences single(std::int64_t length) { return Sequences({0, length}); }

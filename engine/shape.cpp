@@ -22,9 +22,10 @@ std::int64_t Shape::operator[](int axis) const {
 }
 
 std::int64_t Shape::numel() const {
+  if (std::ranges::find(sizes(), 0) != sizes().end()) return 0;
   std::int64_t product = 1;
   for (const std::int64_t size : sizes()) {
-    check(size == 0 || product <= std::numeric_limits<std::int64_t>::max() / size,
+    check(product <= std::numeric_limits<std::int64_t>::max() / size,
           "shape {} has more elements than 64 bits can count", to_string(*this));
     product *= size;
   }

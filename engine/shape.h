@@ -23,6 +23,7 @@ class Shape {
   int rank() const { return rank_; }
   /// Size of an axis; negative counts from the end. Throws Error when there is no such axis.
   std::int64_t operator[](int axis) const;
+  /// Throws Error when 64 bits cannot count the elements.
   std::int64_t numel() const;
   std::span<const std::int64_t> sizes() const {
     return {sizes_.data(), static_cast<std::size_t>(rank_)};

@@ -1,7 +1,8 @@
 #include "engine/tensor.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
+#include <limits>
 
 #include "engine/dispatch.h"
 #include "engine/memory.h"
@@ -23,6 +24,9 @@ struct Tensor::Storage {
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   Tensor tensor;
   tensor.numel_ = shape.numel();
+  check(tensor.numel_ <= std::numeric_limits<std::int64_t>::max() / size_of(dtype),
+        "a tensor of shape {} and type {} has more bytes than 64 bits can count", to_string(shape),
+        name_of(dtype));
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   tensor.storage_ = std::make_shared<Storage>(device, static_cast<std::size_t>(tensor.bytes()));
@@ -61,6 +65,7 @@ const void* Tensor::raw() const {
 }
 
 Tensor Tensor::reshape(Shape shape) const {
+  check(defined(), "cannot reshape an undefined tensor to {}", to_string(shape));
   check(shape.numel() == numel_, "cannot reshape {} to {}: {} and {} elements", to_string(shape_),
         to_string(shape), numel_, shape.numel());
   Tensor tensor = *this;
@@ -117,9 +122,31 @@ void visit_any(DType dtype, F&& f) {
   }
 }
 
+// Conversion to an integer type truncates, and refuses what the type cannot hold (undefined
+// behaviour in the language). To a floating type it rounds.
+template <class To, class From>
+To convert(From value, const char* what) {
+  if constexpr (std::is_floating_point_v<To> || std::is_same_v<To, From>) {
+    return static_cast<To>(value);
+  } else if constexpr (std::is_floating_point_v<From>) {
+    // The bounds are powers of two, hence exact in both types; NaN fails every comparison.
+    const From above = std::ldexp(From{1}, std::numeric_limits<To>::digits);
+    const From below = std::is_signed_v<To> ? -above : From{0};
+    const From whole = std::trunc(value);
+    check(whole >= below && whole < above, "{}: {} does not fit into {}", what, value,
+          name_of(dtype_of<To>));
+    return static_cast<To>(whole);
+  } else {
+    check(std::in_range<To>(value), "{}: {} does not fit into {}", what, value,
+          name_of(dtype_of<To>));
+    return static_cast<To>(value);
+  }
+}
+
 }  // namespace
 
 Tensor Tensor::to(DType dtype) const {
+  check(defined(), "an undefined tensor cannot be converted to {}", name_of(dtype));
   if (dtype == dtype_) return *this;
   check(device().is_cpu(), "conversion of {} to {} is done on the CPU", name_of(dtype_),
         name_of(dtype));
@@ -128,13 +155,14 @@ Tensor Tensor::to(DType dtype) const {
     visit_any(dtype, [&]<class To>() {
       const From* from = data<From>();
       std::transform(from, from + numel_, result.data<To>(),
-                     [](From value) { return static_cast<To>(value); });
+                     [](From value) { return convert<To>(value, "to"); });
     });
   });
   return result;
 }
 
 double Tensor::item() const {
+  check(defined(), "item() of an undefined tensor");
   check(numel_ == 1, "item() needs exactly one element, shape is {}", to_string(shape_));
   return *to(kCpu).to(DType::float64).data<double>();
 }
@@ -143,7 +171,7 @@ void fill(Tensor& tensor, double value) {
   check(tensor.device().is_cpu(), "this build has no CUDA backend");
   visit_any(tensor.dtype(), [&]<class T>() {
     T* data = tensor.data<T>();
-    std::fill(data, data + tensor.numel(), static_cast<T>(value));
+    std::fill(data, data + tensor.numel(), convert<T>(value, "fill"));
   });
 }
 
@@ -161,6 +189,7 @@ void accumulate(Tensor& destination, const Tensor& source) {
         "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()),
         to_string(source.shape()), name_of(source.device()), name_of(destination.dtype()),
         to_string(destination.shape()), name_of(destination.device()));
+  check(destination.device().is_cpu(), "this build has no CUDA backend");
   visit_float(destination.dtype(), [&]<class T>() {
     T* to = destination.data<T>();
     const T* from = source.data<T>();

@@ -71,7 +71,8 @@ class Tensor {
   /// Elements begin..end as a rank-1 tensor; shares storage.
   Tensor flat(std::int64_t begin, std::int64_t end) const;
   Tensor clone() const;
-  /// Converted copy (or this very tensor when nothing changes).
+  /// Converted copy (or this very tensor when nothing changes). To an integer type fractions are
+  /// cut off; throws Error when a value does not fit into it.
   Tensor to(DType dtype) const;
   /// Copy on another device (or this very tensor when it is there already).
   Tensor to(Device device) const;
@@ -91,11 +92,12 @@ class Tensor {
   DType dtype_ = DType::float32;
 };
 
-/// Sets every element to `value`.
+/// Sets every element to `value`. Throws Error when an integer type cannot hold it.
 void fill(Tensor& tensor, double value);
-/// Copies numbers; shapes and types must be equal, devices may differ.
+/// Copies numbers; shapes and types must be equal, devices may differ. Views of one storage may
+/// overlap.
 void copy(Tensor& destination, const Tensor& source);
-/// destination += source; same shape, floating type and device.
+/// destination += source; same shape, floating type and device; not overlapping unless equal.
 void accumulate(Tensor& destination, const Tensor& source);
 
 template <class T>
