@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -49,8 +50,10 @@ void add_visible(const Tensor& dots, std::int64_t first, const std::int32_t* pos
     const auto query = static_cast<std::int32_t>(first + r);
 #pragma omp simd
     for (std::int64_t c = 0; c < count; ++c) {
-      const T weight = sigmoid(dot[c], fast_exp(-std::abs(dot[c])));
-      sum[c] += static_cast<double>(position[c] <= query ? weight : T{0});
+      // A query that does not see the key has sigma(-inf) = 0. Selecting the argument and not the
+      // result keeps the loop free of branches.
+      const T all = dot[c], x = position[c] <= query ? all : -std::numeric_limits<T>::infinity();
+      sum[c] += static_cast<double>(sigmoid(x, fast_exp(-std::abs(x))));
     }
   }
 }
