@@ -22,6 +22,8 @@ if(HAX_SANITIZE)
 endif()
 
 # hax_library(NAME DEPENDS public... PRIVATE private...): a static library of every .cpp under NAME/.
+# PRIVATE libraries must be header-only: the installed package (install.cmake) does not know them, so a program that links
+# it could not link theirs.
 function(hax_library name)
   cmake_parse_arguments(arg "" "" "DEPENDS;PRIVATE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
@@ -42,6 +44,7 @@ function(hax_library name)
     add_library(${target} INTERFACE)
     set(scope INTERFACE)
   endif()
+  target_compile_features(${target} ${scope} cxx_std_20)
   target_include_directories(${target} ${scope}
     $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:include/hax>)
   target_link_libraries(${target} ${scope} ${arg_DEPENDS})

@@ -13,11 +13,11 @@ get_target_property(eigen_include Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
 target_include_directories(hax_eigen SYSTEM INTERFACE ${eigen_include})
 target_compile_definitions(hax_eigen INTERFACE EIGEN_DONT_PARALLELIZE EIGEN_MPL2_ONLY)
 
+# xxHash compiled into the files that include it: nothing to link, here or in programs that use the installed package.
 find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
-find_library(XXHASH_LIBRARY xxhash REQUIRED)
 add_library(hax_xxhash INTERFACE)
 target_include_directories(hax_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
-target_link_libraries(hax_xxhash INTERFACE ${XXHASH_LIBRARY})
+target_compile_definitions(hax_xxhash INTERFACE XXH_INLINE_ALL)
 
 if(HAX_BUILD_TESTS)
   find_package(doctest REQUIRED)
