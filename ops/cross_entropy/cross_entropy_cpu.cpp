@@ -41,17 +41,19 @@ void cross_entropy_forward(Cpu, const Tensor& logits, const Tensor& labels, doub
   visit_float(logits.dtype(), [&]<class T>() {
     const std::int64_t rows = logits.size(0), classes = logits.size(1);
     const std::int32_t* label = labels.data<std::int32_t>();
+    const T* all = logits.data<T>();
+    T *peaks = peak.data<T>(), *rsums = rsum.data<T>();
     double total = 0;
     for (std::int64_t r = 0; r < rows; ++r) {
       if (label[r] < 0) continue;
       check_label("cross_entropy", r, label[r], classes);
-      const T* x = logits.data<T>() + r * classes;
+      const T* x = all + r * classes;
       const T top = largest(x, classes);
       T sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (std::int64_t v = 0; v < classes; ++v) sum += fast_exp(x[v] - top);
-      peak.data<T>()[r] = top;
-      rsum.data<T>()[r] = 1 / sum;
+      peaks[r] = top;
+      rsums[r] = 1 / sum;
       // The difference before the sum: log(sum) is small where top may be large.
       total += static_cast<double>(std::log(sum)) + static_cast<double>(top - x[label[r]]);
     }
@@ -66,14 +68,16 @@ void cross_entropy_backward(Cpu, const Tensor& dloss, const Tensor& logits, cons
     const std::int64_t rows = logits.size(0), classes = logits.size(1);
     const std::int32_t* label = labels.data<std::int32_t>();
     const T factor = static_cast<T>(static_cast<double>(*dloss.data<T>()) / divisor);
+    const T *all = logits.data<T>(), *peaks = peak.data<T>(), *rsums = rsum.data<T>();
+    T* dall = dlogits.data<T>();
     for (std::int64_t r = 0; r < rows; ++r) {
-      T* dx = dlogits.data<T>() + r * classes;
+      T* dx = dall + r * classes;
       if (label[r] < 0) {
         std::fill(dx, dx + classes, T{0});
         continue;
       }
-      const T* x = logits.data<T>() + r * classes;
-      const T top = peak.data<T>()[r], scale = factor * rsum.data<T>()[r];
+      const T* x = all + r * classes;
+      const T top = peaks[r], scale = factor * rsums[r];
 #pragma omp simd
       for (std::int64_t v = 0; v < classes; ++v) dx[v] = fast_exp(x[v] - top) * scale;
       dx[label[r]] -= factor;
@@ -86,17 +90,18 @@ void sample_accuracy(Cpu, const Tensor& logits, const Tensor& labels, const Sequ
   visit_float(logits.dtype(), [&]<class T>() {
     const std::int64_t classes = logits.size(1);
     const std::int32_t* label = labels.data<std::int32_t>();
+    const T* all = logits.data<T>();
+    double* share = accuracy.data<double>();
     for (std::int64_t s = 0; s < samples.count(); ++s) {
       std::int64_t asked = 0, right = 0;
       for (std::int64_t r = samples.begin(s); r < samples.end(s); ++r) {
         if (label[r] < 0) continue;
         check_label("sample_accuracy", r, label[r], classes);
         ++asked;
-        right += beaten_by(logits.data<T>() + r * classes, classes, label[r]) == 0;
+        right += beaten_by(all + r * classes, classes, label[r]) == 0;
       }
-      accuracy.data<double>()[s] = asked == 0
-                                       ? std::numeric_limits<double>::quiet_NaN()
-                                       : static_cast<double>(right) / static_cast<double>(asked);
+      share[s] = asked == 0 ? std::numeric_limits<double>::quiet_NaN()
+                            : static_cast<double>(right) / static_cast<double>(asked);
     }
   });
 }

@@ -52,9 +52,10 @@ void sum_rows(Cpu, const Tensor& x, Tensor& sum) {
   visit_float(x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.size(0), dim = x.size(1);
     fill(sum, 0);
+    const T* from = x.data<T>();
     T* total = sum.data<T>();
     for (std::int64_t r = 0; r < rows; ++r) {
-      const T* in = x.data<T>() + r * dim;
+      const T* in = from + r * dim;
 #pragma omp simd
       for (std::int64_t d = 0; d < dim; ++d) total[d] += in[d];
     }

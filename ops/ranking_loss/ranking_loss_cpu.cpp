@@ -45,8 +45,8 @@ template <class T>
 void add_visible(const Tensor& dots, std::int64_t first, const std::int32_t* position,
                  double* sum) {
   const std::int64_t rows = dots.size(0), count = dots.size(1);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const T* dot = dots.data<T>() + r * count;
+  const T* dot = dots.data<T>();
+  for (std::int64_t r = 0; r < rows; ++r, dot += count) {
     const auto query = static_cast<std::int32_t>(first + r);
 #pragma omp simd
     for (std::int64_t c = 0; c < count; ++c) {
@@ -83,6 +83,7 @@ void ranking_target(Cpu, const Tensor& Q, const Tensor& K, const Tensor& candida
                     const Sequences& groups, const Sequences& sequences, Tensor& target) {
   visit_float(Q.dtype(), [&]<class T>() {
     const std::int64_t dim = Q.size(1);
+    const T* keys = K.data<T>();
     std::vector<double> sum;
     for (std::int64_t s = 0; s < sequences.count(); ++s) {
       const std::int64_t count = groups.length(s), len = sequences.length(s);
@@ -90,15 +91,16 @@ void ranking_target(Cpu, const Tensor& Q, const Tensor& K, const Tensor& candida
       const std::int32_t* position = candidates.data<std::int32_t>() + groups.begin(s);
 
       Tensor picked = Tensor::empty({count, dim}, K.dtype());
+      T* picked_keys = picked.data<T>();
       sum.assign(static_cast<std::size_t>(count), 0.0);
       for (std::int64_t c = 0; c < count; ++c) {
         const std::int64_t j = position[c], padded = sequences.padded(s);
         check(0 <= j && j < padded,
               "ranking_target: candidates[{}] is {}, sequence {} has positions 0..{}",
               groups.begin(s) + c, j, s, padded - 1);
-        T* key = picked.data<T>() + c * dim;
+        T* key = picked_keys + c * dim;
         if (j < len) {
-          const T* from = K.data<T>() + (sequences.begin(s) + j) * dim;
+          const T* from = keys + (sequences.begin(s) + j) * dim;
           std::copy(from, from + dim, key);
         } else {
           std::fill(key, key + dim, T{0});
@@ -126,15 +128,17 @@ void ranking_loss_forward(Cpu, const Tensor& score, const Tensor& target, const 
                           double divisor, Tensor& loss, Tensor& slope) {
   visit_float(score.dtype(), [&]<class T>() {
     fill(slope, 0);
+    const T *scores = score.data<T>(), *targets = target.data<T>();
+    T* slopes = slope.data<T>();
     double total = 0;
     for (std::int64_t s = 0; s < groups.count(); ++s) {
       const std::int64_t begin = groups.begin(s), count = groups.length(s);
       if (count == 0) continue;
-      T* group_slope = slope.data<T>() + begin;
+      T* group_slope = slopes + begin;
       double half = 0;  // over a < b; the pair (b, a) has the same loss
       for (std::int64_t a = 0; a < count; ++a) {
-        half += static_cast<double>(compare_with_later(
-            score.data<T>() + begin, target.data<T>() + begin, a, count, group_slope));
+        half += static_cast<double>(
+            compare_with_later(scores + begin, targets + begin, a, count, group_slope));
       }
       const double size = static_cast<double>(count), pairs = size * size;
       total += (2 * half + size * std::numbers::ln2) / pairs;
