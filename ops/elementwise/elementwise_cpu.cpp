@@ -71,14 +71,15 @@ void binary_forward(Cpu, const Tensor& a, const Tensor& b, const BinaryFunction&
                     Tensor& y) {
   visit_float(a.dtype(), [&]<class T>() {
     const std::int64_t rows = a.size(0), dim = a.size(1);
-    const T* second = b.data<T>();
+    const T *first = a.data<T>(), *second = b.data<T>();
+    T* out = y.data<T>();
     std::visit(
-        [&](const auto f) {
-          for (std::int64_t r = 0; r < rows; ++r) {
-            const T* first = a.data<T>() + r * dim;
-            T* out = y.data<T>() + r * dim;
+        [=](const auto f) {
+          for (std::int64_t row = 0; row < rows * dim; row += dim) {
 #pragma omp simd
-            for (std::int64_t d = 0; d < dim; ++d) out[d] = f.value(first[d], second[d]);
+            for (std::int64_t d = 0; d < dim; ++d) {
+              out[row + d] = f.value(first[row + d], second[d]);
+            }
           }
         },
         function);
