@@ -21,12 +21,16 @@ struct Heads {
         q_stride(Q.size(1)),
         k_stride(kv_heads * dim),
         v_stride(V.size(1)),
-        y_stride(heads * value_dim) {}
+        y_stride(heads * value_dim) {
+    whole_row.fill({0, dim});
+    whole_value.fill({0, value_dim});
+  }
 
   std::int64_t kv_head(std::int64_t head) const { return head / (heads / kv_heads); }
 
   std::int64_t heads, kv_heads, dim, value_dim;
   std::int64_t q_stride, k_stride, v_stride, y_stride;
+  Ranges whole_row, whole_value;  // sums over all of a key, all of a value
 };
 
 // Working memory of one tile, cut out of one tensor.
@@ -85,48 +89,41 @@ void copy_to_lanes(const T* from, std::int64_t stride, std::int64_t rows, std::i
 
 // products[j][lane] = sum over d of rows[j][d] lanes[d][lane], on the lanes that see the tile.
 template <class T>
-void rows_times_lanes(const T* rows, std::int64_t stride, std::int64_t dim, const T* lanes,
+void rows_times_lanes(const T* rows, std::int64_t stride, const T* lanes, const Ranges& whole,
                       const KeyTile& keys, T* products) {
-  Ranges all;
-  all.fill({0, dim});
   const std::int64_t first = keys.lanes.begin;
-  multiply<T>({rows, stride, 1}, all.data(), keys.count, lanes + first, kTile,
+  multiply<T>({rows, stride, 1}, whole.data(), keys.count, lanes + first, kTile,
               keys.lanes.end - first, products + first, kTile);
 }
 
-// Sets the scores of pairs that are not visible to -inf.
-template <class T>
-void mask(const QueryTile& queries, const KeyTile& keys, std::int64_t window, T* scores) {
+// One step of the running softmax for kNarrow queries, one a lane: scores become exp(score - peak)
+// for the new peak; what was summed before has to be multiplied by `shrink`. With Masked, pairs
+// that are not visible count as score -inf.
+template <bool Masked, class T>
+void softmax_step(const KeyTile& keys, const std::int32_t* position, std::int64_t window, T* scores,
+                  T* peak, T* sum, T* shrink) {
+  constexpr T kNone = -std::numeric_limits<T>::infinity();
+  T top[kNarrow], part[kNarrow];
+  for (int r = 0; r < kNarrow; ++r) top[r] = peak[r];
   for (std::int64_t j = 0; j < keys.count; ++j) {
     const auto key = static_cast<std::int32_t>(keys.first + j);
     const auto last = static_cast<std::int32_t>(key + window - 1);
     T* row = scores + j * kTile;
 #pragma omp simd
-    for (std::int64_t r = keys.lanes.begin; r < keys.lanes.end; ++r) {
-      const T score = row[r];
-      const bool seen = (queries.position[r] >= key) & (queries.position[r] <= last);
-      row[r] = seen ? score : -std::numeric_limits<T>::infinity();
+    for (int r = 0; r < kNarrow; ++r) {
+      T score = row[r];
+      if constexpr (Masked) {
+        score = (position[r] >= key) & (position[r] <= last) ? score : kNone;
+        row[r] = score;
+      }
+      top[r] = score > top[r] ? score : top[r];
     }
   }
-}
-
-// One step of the running softmax, a query a lane: scores become exp(score - peak) for the new
-// peak; what was summed before has to be multiplied by `shrink`.
-template <class T>
-void softmax_step(const KeyTile& keys, T* scores, T* peak, T* sum, T* shrink) {
-  const std::int64_t begin = keys.lanes.begin, end = keys.lanes.end;
-  T top[kTile], part[kTile];
-  std::copy(peak + begin, peak + end, top + begin);
-  for (std::int64_t j = 0; j < keys.count; ++j) {
-    const T* row = scores + j * kTile;
 #pragma omp simd
-    for (std::int64_t r = begin; r < end; ++r) top[r] = row[r] > top[r] ? row[r] : top[r];
-  }
-#pragma omp simd
-  for (std::int64_t r = begin; r < end; ++r) {
+  for (int r = 0; r < kNarrow; ++r) {
     // A lane that has seen no key yet keeps peak -inf and sum 0; 0 stands in, so that no -inf is
     // subtracted from another.
-    const T base = top[r] == -std::numeric_limits<T>::infinity() ? T{0} : top[r];
+    const T base = top[r] == kNone ? T{0} : top[r];
     shrink[r] = fast_exp(peak[r] - base);
     peak[r] = top[r];
     top[r] = base;
@@ -135,13 +132,28 @@ void softmax_step(const KeyTile& keys, T* scores, T* peak, T* sum, T* shrink) {
   for (std::int64_t j = 0; j < keys.count; ++j) {
     T* row = scores + j * kTile;
 #pragma omp simd
-    for (std::int64_t r = begin; r < end; ++r) {
-      row[r] = fast_exp(row[r] - top[r]);
-      part[r] += row[r];
+    for (int r = 0; r < kNarrow; ++r) {
+      const T weight = fast_exp(row[r] - top[r]);
+      row[r] = weight;
+      part[r] += weight;
     }
   }
 #pragma omp simd
-  for (std::int64_t r = begin; r < end; ++r) sum[r] = sum[r] * shrink[r] + part[r];
+  for (int r = 0; r < kNarrow; ++r) sum[r] = sum[r] * shrink[r] + part[r];
+}
+
+// The same for kNarrow queries in the backward. weights: scores -> probabilities; dscores: dy . v
+// -> gradients of the scores. Pairs that are not visible get anything.
+template <class T>
+void softmax_gradient(const KeyTile& keys, const T* lse, const T* delta, T* weights, T* dscores) {
+  for (std::int64_t j = 0; j < keys.count; ++j) {
+    T *weight = weights + j * kTile, *dscore = dscores + j * kTile;
+#pragma omp simd
+    for (int r = 0; r < kNarrow; ++r) {
+      weight[r] = fast_exp(weight[r] - lse[r]);
+      dscore[r] = weight[r] * (dscore[r] - delta[r]);
+    }
+  }
 }
 
 template <class T>
@@ -176,10 +188,13 @@ class ForwardPass {
     std::fill(result_, result_ + kTile * width, T{0});
 
     for_each_key_tile(queries, window, [&](const KeyTile& keys) {
-      rows_times_lanes(K + keys.first * heads_.k_stride, heads_.k_stride, dim, query_lanes_, keys,
-                       scores_);
-      if (!keys.full) mask(queries, keys, window, scores_);
-      softmax_step(keys, scores_, peak_, sum_, shrink_);
+      rows_times_lanes(K + keys.first * heads_.k_stride, heads_.k_stride, query_lanes_,
+                       heads_.whole_row, keys, scores_);
+      for (std::int64_t r = keys.lanes.begin; r < keys.lanes.end; r += kNarrow) {
+        const auto step = keys.full ? softmax_step<false, T> : softmax_step<true, T>;
+        step(keys, queries.position.data() + r, window, scores_ + r, peak_ + r, sum_ + r,
+             shrink_ + r);
+      }
 
       copy_rows(V + keys.first * heads_.v_stride, heads_.v_stride, keys.count, value_dim, T{1},
                 values_);
@@ -257,11 +272,12 @@ class BackwardPass {
     for_each_key_tile(queries, window, [&](const KeyTile& keys) {
       const std::int64_t k_at = k_first + keys.first * heads_.k_stride;
       const std::int64_t v_at = v_first + keys.first * heads_.v_stride;
-      rows_times_lanes(K_ + k_at, heads_.k_stride, dim, query_lanes_, keys, weights_);
-      rows_times_lanes(V_ + v_at, heads_.v_stride, heads_.value_dim, dy_lanes_, keys, dscores_);
-      softmax_gradient(keys);
+      rows_times_lanes(K_ + k_at, heads_.k_stride, query_lanes_, heads_.whole_row, keys, weights_);
+      rows_times_lanes(V_ + v_at, heads_.v_stride, dy_lanes_, heads_.whole_value, keys, dscores_);
+      for (std::int64_t r = keys.lanes.begin; r < keys.lanes.end; r += kNarrow) {
+        softmax_gradient(keys, row_lse_ + r, row_delta_ + r, weights_ + r, dscores_ + r);
+      }
 
-      // Pairs that are not visible hold anything: the ranges leave them out.
       rows_of_keys(queries, keys, window, seen_by_);
       add_key_rows(weights_, keys, dy_rows_, heads_.value_dim, heads_.v_stride, dV_ + v_at);
       add_key_rows(dscores_, keys, query_rows_, dim, heads_.k_stride, dK_ + k_at);
@@ -302,18 +318,6 @@ class BackwardPass {
       for (std::int64_t d = 0; d < value_dim; ++d) delta += dy[d] * y[d];
       row_delta_[r] = delta;
       row_lse_[r] = lse_[(queries.first + r) * heads_.heads + head];
-    }
-  }
-
-  // weights: scores -> probabilities; dscores: dy . v -> gradients of the scores.
-  void softmax_gradient(const KeyTile& keys) {
-    for (std::int64_t j = 0; j < keys.count; ++j) {
-      T *weight = weights_ + j * kTile, *dscore = dscores_ + j * kTile;
-#pragma omp simd
-      for (std::int64_t r = keys.lanes.begin; r < keys.lanes.end; ++r) {
-        weight[r] = fast_exp(weight[r] - row_lse_[r]);
-        dscore[r] = weight[r] * (dscore[r] - row_delta_[r]);
-      }
     }
   }
 
