@@ -197,6 +197,10 @@ Header parse_header(const std::string& path, std::string_view text) {
   // The parser would skip white space and a byte order mark.
   check(text.starts_with('{'), "{}: the header begins with {}, expected {{", path,
         quote(text.substr(0, 1)));
+  // The parser would take it for the end of the text.
+  const std::size_t zero = text.find('\0');
+  check(zero == text.npos, "{}: the header is not JSON: a zero byte at its byte {}", path,
+        zero + 1);
   HeaderReader reader(path);
   Json::sax_parse(text, &reader);
   return reader.take();

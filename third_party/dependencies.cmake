@@ -18,6 +18,10 @@ find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
 add_library(hax_xxhash INTERFACE)
 target_include_directories(hax_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
 target_compile_definitions(hax_xxhash INTERFACE XXH_INLINE_ALL)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  # Its AVX-512 path meets a false "used uninitialized" of g++ 12; SSE2 reaches 32 GB/s where that reaches 36.
+  target_compile_definitions(hax_xxhash INTERFACE XXH_VECTOR=XXH_SSE2)
+endif()
 
 if(HAX_BUILD_TESTS)
   find_package(doctest REQUIRED)

@@ -13,7 +13,7 @@ struct FullAttentionOptions {
   std::int64_t heads = 1;
   std::int64_t kv_heads = 1;  ///< divides heads; head h uses key/value head h / (heads / kv_heads)
   double scale = 1.0;         ///< multiplies Q . K
-  std::optional<std::int64_t> window;  ///< at most this many keys, the query's own included
+  std::optional<std::int64_t> window = {};  ///< at most this many keys, the query's own included
 };
 
 /// y_r,h = sum_{j <= i} softmax_j(scale Q_r,h . K_j,g) V_j,g, within each sequence, i the position

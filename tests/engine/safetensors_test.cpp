@@ -1,0 +1,473 @@
+#include "engine/safetensors.h"
+
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "engine/files.h"
+#include "tests/support/compare.h"
+#include "tests/support/files.h"
+
+using namespace hax;
+using namespace hax::test;
+
+namespace {
+
+std::string little_endian(std::uint64_t number) {
+  std::string bytes;
+  for (int i = 0; i < 8; ++i) bytes += static_cast<char>(number >> 8 * i & 255);
+  return bytes;
+}
+
+std::string file_of(const std::string& header, const std::string& data) {
+  return little_endian(header.size()) + header + data;
+}
+
+std::string file_of(const std::string& header, std::size_t data_bytes = 0) {
+  return file_of(header, std::string(data_bytes, '\0'));
+}
+
+// Writes the bytes and reads them back as safetensors.
+class Reader {
+ public:
+  SafeTensors read(const std::string& bytes) const {
+    write_file_atomically(path_, bytes);
+    return read_safetensors(path_);
+  }
+  /// The error without the path, which must come first; "" when the file is fine.
+  std::string error(const std::string& bytes) const {
+    const std::string message = error_of([&] { (void)read(bytes); });
+    if (message.empty()) return message;
+    CHECK(message.starts_with(path_ + ": "));
+    CHECK(message.find('\n') == std::string::npos);
+    CHECK(message.size() < path_.size() + 300);
+    return message.substr(path_.size() + 2);
+  }
+
+ private:
+  TemporaryFolder folder_;
+  std::string path_ = folder_ / "model.safetensors";
+};
+
+bool same(const SafeTensors& a, const SafeTensors& b) {
+  return a.metadata == b.metadata &&
+         std::ranges::equal(a.tensors, b.tensors, [](const auto& x, const auto& y) {
+           return x.first == y.first && same_bits(x.second, y.second);
+         });
+}
+
+SafeTensors sample() {
+  SafeTensors content;
+  content.tensors["b.float"] = random_tensor({3, 5}, 1, DType::float32);
+  content.tensors["a.double"] = random_tensor({2, 2, 2, 3}, 2, DType::float64);
+  content.tensors["ids"] = Tensor::from(std::vector<std::int64_t>{INT64_MIN, -1, INT64_MAX});
+  content.tensors["rows"] = Tensor::from(std::vector<std::int32_t>{INT32_MIN, 7, INT32_MAX});
+  content.tensors["mask"] = Tensor::from(std::vector<std::uint8_t>{0, 1, 255});
+  content.tensors["scalar"] = Tensor::full({}, -0.0);
+  content.tensors["empty"] = Tensor::zeros({0, 7});
+  content.tensors["no columns"] = Tensor::zeros({4, 0}, DType::int64);
+  content.tensors["special"] = Tensor::from(std::vector<float>{
+      std::nanf("1"), HUGE_VALF, -HUGE_VALF, std::numeric_limits<float>::denorm_min()});
+  content.tensors["\xc3\xa9\n\"\\"] = Tensor::full({1}, 3);
+  content.metadata = {{"format", "hax"}, {"quotes \" and \n", "{\"a\": [1]}"}, {"", ""}};
+  return content;
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: every type and shape comes back to the bit") {
+  const TemporaryFolder folder;
+  const SafeTensors content = sample();
+  write_safetensors(folder / "model.safetensors", content);
+  CHECK(same(read_safetensors(folder / "model.safetensors"), content));
+  CHECK(folder.names() == std::vector<std::string>{"model.safetensors"});
+}
+
+TEST_CASE("safetensors: a view is written as what it shows") {
+  const TemporaryFolder folder;
+  const Tensor whole = random_tensor({6, 4}, 3);
+  write_safetensors(folder / "view", {{{"w", whole.rows(2, 5)}}, {}});
+  CHECK(same_bits(read_safetensors(folder / "view").tensors.at("w"), whole.rows(2, 5).clone()));
+}
+
+TEST_CASE("safetensors: equal content gives equal bytes, in the form that the page states") {
+  const TemporaryFolder folder;
+  write_safetensors(folder / "first", sample());
+  write_safetensors(folder / "second", sample());
+  CHECK(read_file(folder / "first") == read_file(folder / "second"));
+
+  const auto bytes = [&](const SafeTensors& content) {
+    write_safetensors(folder / "small", content);
+    return read_file(folder / "small");
+  };
+  CHECK(bytes({}) == file_of("{}      "));
+  SafeTensors content;
+  content.tensors["z"] = Tensor::from(std::vector<std::uint8_t>{9}, {});
+  content.tensors["b"] = Tensor::from(std::vector<float>{1});
+  content.tensors["a"] = Tensor::from(std::vector<std::int32_t>{2, 3}, {2, 1});
+  content.tensors["y"] = Tensor::from(std::vector<std::int64_t>{4});
+  content.metadata["k"] = "v";
+  std::string header = R"({"__metadata__":{"k":"v"},)"
+                       R"("y":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},)"
+                       R"("a":{"dtype":"I32","shape":[2,1],"data_offsets":[8,16]},)"
+                       R"("b":{"dtype":"F32","shape":[1],"data_offsets":[16,20]},)"
+                       R"("z":{"dtype":"U8","shape":[],"data_offsets":[20,21]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  const std::string data = little_endian(4) + std::string("\2\0\0\0\3\0\0\0\0\0\x80\x3f\t", 13);
+  CHECK(bytes(content) == file_of(header, data));
+}
+
+TEST_CASE("safetensors: reading accepts what others may write") {
+  const Reader reader;
+  CHECK(reader.read(file_of("{}")).tensors.empty());
+  CHECK(reader.read(file_of(R"({"__metadata__":{}})")).metadata.empty());
+  // White space, any order of members and entries, an unaligned header, escapes, tensors without
+  // bytes anywhere between others.
+  const std::string header =
+      "{ \"b\" : {\"data_offsets\":[4,12], \"shape\":[2],\n\"dtype\":\"F32\"},"
+      R"("none":{"dtype":"F64","shape":[3,0],"data_offsets":[4,4]},)"
+      R"("\u00e9":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]}} )";
+  const float numbers[] = {1.5f, -2.5f};
+  std::string data = "\1\2\3\4";
+  data.append(reinterpret_cast<const char*>(numbers), 8);
+  const SafeTensors content = reader.read(file_of(header, data));
+  CHECK(content.tensors.size() == 3);
+  CHECK(same_bits(content.tensors.at("b"), Tensor::from(std::vector<float>{1.5f, -2.5f})));
+  CHECK(same_bits(content.tensors.at("\xc3\xa9"),
+                  Tensor::from(std::vector<std::uint8_t>{1, 2, 3, 4}, {2, 2})));
+  CHECK(content.tensors.at("none").shape() == Shape{3, 0});
+}
+
+TEST_CASE("safetensors: BOOL is read as uint8, F16 and BF16 exactly as float32") {
+  const Reader reader;
+  const auto read = [&](const std::string& type, std::size_t width, const std::string& data) {
+    return reader
+        .read(file_of(fmt::format(R"({{"t":{{"dtype":"{}","shape":[{}],"data_offsets":[0,{}]}}}})",
+                                  type, data.size() / width, data.size()),
+                      data))
+        .tensors.at("t");
+  };
+  CHECK(same_bits(read("BOOL", 1, std::string("\0\1", 2)),
+                  Tensor::from(std::vector<std::uint8_t>{0, 1})));
+
+  std::string all;  // every 16-bit pattern, more than once around the reader's buffer
+  for (int round = 0; round < 3; ++round) {
+    for (int bits = round; bits < 0x10000; ++bits) {
+      all += static_cast<char>(bits & 255);
+      all += static_cast<char>(bits >> 8);
+    }
+  }
+  const Tensor half = read("F16", 2, all), brain = read("BF16", 2, all);
+  REQUIRE(half.numel() == static_cast<std::int64_t>(all.size() / 2));
+  const auto differs = [](float a, double b) { return std::isnan(b) ? !std::isnan(a) : a != b; };
+  int wrong = 0;
+  for (std::int64_t i = 0; i < half.numel(); ++i) {
+    const auto low = static_cast<unsigned char>(all[static_cast<std::size_t>(2 * i)]);
+    const auto high = static_cast<unsigned char>(all[static_cast<std::size_t>(2 * i + 1)]);
+    const int bits = high << 8 | low, exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double value =
+        exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    if (exponent == 31) value = fraction == 0 ? HUGE_VAL : std::nan("");
+    if (bits & 0x8000) value = -value;
+    wrong += differs(half.data<float>()[i], value);
+    wrong += std::signbit(half.data<float>()[i]) != ((bits & 0x8000) != 0);
+    wrong += std::bit_cast<std::uint32_t>(brain.data<float>()[i]) !=
+             static_cast<std::uint32_t>(bits) << 16;
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("safetensors: a file that is too short, or whose header's length cannot be true") {
+  const Reader reader;
+  CHECK(reader.error("") == "0 bytes are too few for a safetensors file");
+  CHECK(reader.error("1234567") == "7 bytes are too few for a safetensors file");
+  const std::string expected = ", expected 1 to 100000000: not a safetensors file?";
+  CHECK(reader.error(little_endian(0)) == "the header's length is 0" + expected);
+  CHECK(reader.error(little_endian(100'000'001) + "{}") ==
+        "the header's length is 100000001" + expected);
+  CHECK(reader.error(little_endian(~std::uint64_t{0}) + "{}") ==
+        "the header's length is 18446744073709551615" + expected);
+  CHECK(reader.error(little_endian(100'000'000) + "{}") ==
+        "the header's length is 100000000, but only 2 bytes follow");
+  CHECK(reader.error(little_endian(3) + "{}") ==
+        "the header's length is 3, but only 2 bytes follow");
+}
+
+TEST_CASE("safetensors: a header that is not the JSON it should be") {
+  const Reader reader;
+  const auto error = [&](const std::string& header) { return reader.error(file_of(header, 4)); };
+  CHECK(error("[]") == R"(the header begins with "[", expected {)");
+  CHECK(error("12") == R"(the header begins with "1", expected {)");
+  CHECK(error(" {}") == R"(the header begins with " ", expected {)");
+  CHECK(error("\xef\xbb\xbf{}").starts_with("the header begins with "));
+  CHECK(error("{\"a\"") ==
+        "the header is not JSON: syntax error while parsing object separator - unexpected end of "
+        "input; expected ':' at its byte 5");
+  CHECK(error("{} x").starts_with("the header is not JSON: "));
+  CHECK(error("{}{}").starts_with("the header is not JSON: "));
+  CHECK(error(std::string("{}\0", 3)) == "the header is not JSON: a zero byte at its byte 3");
+  CHECK(error("{'a':1}").starts_with("the header is not JSON: "));
+  CHECK(error("{\"a\xff\":1}") ==
+        "the header is not JSON: syntax error while parsing object key - invalid string: "
+        "ill-formed UTF-8 byte at its byte 4");
+  CHECK(error("{\"" + std::string(5000, '\n') + "\":1}").starts_with("the header is not JSON: "));
+  CHECK(error("{\"a\":{\"shape\":[1e999]}}").starts_with("the header is not JSON: "));
+  CHECK(error("{\"a\":{\"shape\":[" + std::string(5000, '9') + "e999]}}").size() < 300);
+  CHECK(error(R"({"a":1})") == R"(tensor "a" holds 1, expected an object)");
+  CHECK(error(R"({"a":null})") == R"(tensor "a" holds null, expected an object)");
+  CHECK(error(R"({"a":[1]})") == R"(tensor "a" holds a list, expected an object)");
+  // 10 MB of nesting: refused at the first level, without building anything.
+  CHECK(error("{\"a\":" + std::string(10'000'000, '[')) ==
+        R"(tensor "a" holds a list, expected an object)");
+}
+
+TEST_CASE("safetensors: metadata that is not a map of strings") {
+  const Reader reader;
+  const auto error = [&](const std::string& header) { return reader.error(file_of(header)); };
+  CHECK(error(R"({"__metadata__":"text"})") == R"(__metadata__ holds "text", expected an object)");
+  CHECK(error(R"({"__metadata__":{"step":1}})") ==
+        R"(__metadata__ entry "step" holds 1, expected a string)");
+  CHECK(error(R"({"__metadata__":{"step":{"a":"b"}}})") ==
+        R"(__metadata__ entry "step" holds an object, expected a string)");
+  CHECK(error(R"({"__metadata__":{"step":["a"]}})") ==
+        R"(__metadata__ entry "step" holds a list, expected a string)");
+  CHECK(error(R"({"__metadata__":{"a":"1","a":"1"}})") ==
+        R"(__metadata__ holds the key "a" twice)");
+  CHECK(error(R"({"__metadata__":{},"__metadata__":{}})") ==
+        R"(the header holds the key "__metadata__" twice)");
+}
+
+TEST_CASE("safetensors: entries with missing, repeated, unknown or ill-typed fields") {
+  const Reader reader;
+  const auto error = [&](const std::string& entry) {
+    return reader.error(file_of("{\"w\":{" + entry + "}}", 4));
+  };
+  const std::string type = R"("dtype":"F32")", shape = R"("shape":[1])",
+                    offsets = R"("data_offsets":[0,4])";
+  CHECK(error(type + "," + shape + "," + offsets) == "");
+  CHECK(error(shape + "," + offsets) == R"(tensor "w" has no dtype)");
+  CHECK(error(type + "," + offsets) == R"(tensor "w" has no shape)");
+  CHECK(error(type + "," + shape) == R"(tensor "w" has no data_offsets)");
+  CHECK(error("") == R"(tensor "w" has no dtype)");
+  for (const std::string& field : {type, shape, offsets}) {
+    CHECK(error(type + "," + shape + "," + offsets + "," + field)
+              .starts_with(R"(tensor "w" holds the key )"));
+  }
+  CHECK(error(type + "," + shape + "," + offsets + R"(,"stride":[1])") ==
+        R"(tensor "w" has the field "stride", expected dtype, shape and data_offsets only)");
+  CHECK(
+      error(R"("dtype":"F8_E4M3")") ==
+      R"(the dtype of tensor "w" is "F8_E4M3", expected one of F32 F64 I32 I64 U8 BOOL F16 BF16)");
+  CHECK(error(R"("dtype":"f32")").starts_with(R"(the dtype of tensor "w" is "f32")"));
+  CHECK(error(R"("dtype":32)") == R"(the dtype of tensor "w" holds 32, expected a string)");
+  CHECK(error(R"("dtype":["F32"])") ==
+        R"(the dtype of tensor "w" holds a list, expected a string)");
+  const std::string whole = ", expected whole numbers from 0 to 2^63 - 1";
+  const auto shape_error = [&](const std::string& number) {
+    const std::string message = error("\"shape\":[" + number + "]");
+    const std::string before = R"(the shape of tensor "w" holds )";
+    return message.starts_with(before) && message.ends_with(whole)
+               ? message.substr(before.size(), message.size() - before.size() - whole.size())
+               : "unexpected: " + message;
+  };
+  CHECK(shape_error("-1") == "-1");
+  CHECK(shape_error("1.0") == "1.0");
+  CHECK(shape_error("1e2") == "1e2");
+  CHECK(shape_error("\"1\"") == "\"1\"");
+  CHECK(shape_error("true") == "true");
+  CHECK(shape_error("null") == "null");
+  CHECK(shape_error("[1]") == "a list");
+  CHECK(shape_error("{}") == "an object");
+  CHECK(shape_error("9223372036854775808") == "9223372036854775808");
+  CHECK(shape_error("18446744073709551616") == "18446744073709551616");
+  CHECK(shape_error("99999999999999999999999999") == "99999999999999999999999999");
+  CHECK(error(R"("shape":4)") == R"(the shape of tensor "w" holds 4, expected a list of numbers)");
+  CHECK(error(R"("shape":[1,1,1,1,1])") == R"(the shape of tensor "w" has more than 4 numbers)");
+  CHECK(error(R"("data_offsets":[0])") ==
+        R"(the data_offsets of tensor "w" has 1 numbers, expected begin and end)");
+  CHECK(error(R"("data_offsets":[0,1,2])") ==
+        R"(the data_offsets of tensor "w" has more than 2 numbers)");
+  CHECK(error(R"("data_offsets":[-4,0])") == R"(the data_offsets of tensor "w" holds -4)" + whole);
+}
+
+TEST_CASE("safetensors: the same tensor twice") {
+  const Reader reader;
+  const std::string entry = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  CHECK(reader.error(file_of("{\"w\":" + entry + ",\"w\":" + entry + "}")) ==
+        R"(the header holds the key "w" twice)");
+  CHECK(reader.error(file_of("{\"w\":" + entry + ",\"\\u0077\":" + entry + "}")) ==
+        R"(the header holds the key "w" twice)");
+}
+
+TEST_CASE("safetensors: offsets that do not fit the shape, the file or each other") {
+  const Reader reader;
+  const auto entry = [](const std::string& type, const std::string& shape,
+                        const std::string& offsets) {
+    return fmt::format(R"({{"dtype":"{}","shape":[{}],"data_offsets":[{}]}})", type, shape,
+                       offsets);
+  };
+  const auto one = [&](const std::string& type, const std::string& shape,
+                       const std::string& offsets, std::size_t bytes) {
+    return reader.error(file_of("{\"w\":" + entry(type, shape, offsets) + "}", bytes));
+  };
+  CHECK(one("F32", "2", "8,0", 8) == R"(tensor "w": data_offsets 8..0 run backwards)");
+  CHECK(one("F32", "2", "0,8", 7) ==
+        R"(tensor "w": data_offsets 0..8 pass the end of the data, which has 7 bytes)");
+  CHECK(
+      one("U8", "9223372036854775807", "0,9223372036854775807", 1) ==
+      R"(tensor "w": data_offsets 0..9223372036854775807 pass the end of the data, which has 1 bytes)");
+  CHECK(
+      one("F32", "3", "0,8", 8) ==
+      R"(tensor "w": data_offsets 0..8 span 8 bytes, expected 3 elements of 4 bytes for F32 [3])");
+  CHECK(one("F64", "", "0,4", 4) ==
+        R"(tensor "w": data_offsets 0..4 span 4 bytes, expected 1 elements of 8 bytes for F64 [])");
+  CHECK(
+      one("F32", "1", "0,7", 7) ==
+      R"(tensor "w": data_offsets 0..7 span 7 bytes, expected 1 elements of 4 bytes for F32 [1])");
+  CHECK(
+      one("F16", "2,0", "0,2", 2) ==
+      R"(tensor "w": data_offsets 0..2 span 2 bytes, expected 0 elements of 2 bytes for F16 [2, 0])");
+  // 2^62 float64 elements need 2^65 bytes: 0 after wrapping around.
+  CHECK(one("F64", "4611686018427387904", "0,0", 0) ==
+        R"(tensor "w": data_offsets 0..0 span 0 bytes, expected 4611686018427387904 elements of 8 )"
+        "bytes for F64 [4611686018427387904]");
+  CHECK(one("U8", "4294967296,4294967296", "0,0", 0) ==
+        R"(tensor "w": shape [4294967296, 4294967296] has more elements than 64 bits can count)");
+  CHECK(one("U8", "4294967296,4294967296,0", "0,0", 0) == "");
+
+  const auto two = [&](const std::string& a, const std::string& b, std::size_t bytes) {
+    return reader.error(file_of("{\"a\":" + a + ",\"b\":" + b + "}", bytes));
+  };
+  CHECK(two(entry("U8", "4", "0,4"), entry("U8", "4", "4,8"), 8) == "");
+  CHECK(two(entry("U8", "4", "0,4"), entry("U8", "4", "3,7"), 7) ==
+        R"(tensor "b": data_offsets 3..7 begin inside tensor "a")");
+  CHECK(two(entry("U8", "4", "0,4"), entry("U8", "4", "0,4"), 4) ==
+        R"(tensor "b": data_offsets 0..4 begin inside tensor "a")");
+  CHECK(two(entry("U8", "4", "0,4"), entry("U8", "0", "2,2"), 4) ==
+        R"(tensor "b": data_offsets 2..2 begin inside tensor "a")");
+  CHECK(two(entry("U8", "4", "0,4"), entry("U8", "4", "5,9"), 9) ==
+        "bytes 4..5 of the data belong to no tensor");
+  CHECK(one("U8", "4", "1,5", 5) == "bytes 0..1 of the data belong to no tensor");
+  CHECK(one("U8", "4", "0,4", 5) == "bytes 4..5 of the data belong to no tensor");
+  CHECK(reader.error(file_of("{}", 1)) == "bytes 0..1 of the data belong to no tensor");
+}
+
+TEST_CASE("safetensors: names of a hostile file stay on one short line") {
+  const Reader reader;
+  const std::string message = reader.error(file_of("{\"" + std::string(1000, 'x') + "\\n\":1}"));
+  CHECK(message == "tensor \"" + std::string(80, 'x') + "\"... holds 1, expected an object");
+  CHECK(reader.error(file_of("{\"a\\nb\\u0000\":1}")) ==
+        R"(tensor "a\nb\u0000" holds 1, expected an object)");
+}
+
+TEST_CASE("safetensors: no cut and no changed byte of a file crashes the reader") {
+  const TemporaryFolder folder;
+  SafeTensors content;
+  content.tensors["weight"] = Tensor::from(std::vector<float>{1, 2});
+  content.tensors["mask"] = Tensor::from(std::vector<std::uint8_t>{1});
+  content.metadata["k"] = "v";
+  write_safetensors(folder / "good", content);
+  const std::string good = read_file(folder / "good");
+  const std::size_t header_bytes = static_cast<unsigned char>(good[0]);
+  const Reader reader;
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    CHECK(reader.error(good.substr(0, size)) != "");
+  }
+  CHECK(reader.error(good + " ") != "");
+  // Written directly: a fresh file with fsync for each of 2,000 variants would take seconds.
+  int refused = 0, accepted_data = 0;
+  for (std::size_t at = 0; at < good.size(); ++at) {
+    for (const char mask : {'\x01', '\x02', '\x20', '\x80'}) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ mask);
+      std::filesystem::remove(folder / "bad");
+      {
+        FILE* file = std::fopen((folder / "bad").c_str(), "wb");
+        REQUIRE(file != nullptr);
+        REQUIRE(std::fwrite(bad.data(), 1, bad.size(), file) == bad.size());
+        REQUIRE(std::fclose(file) == 0);
+      }
+      const bool ok = error_of([&] { (void)read_safetensors(folder / "bad"); }).empty();
+      refused += !ok;
+      if (at >= 8 + header_bytes) accepted_data += ok;
+    }
+  }
+  CHECK(accepted_data == 9 * 4);  // numbers may be any
+  CHECK(refused > static_cast<int>(good.size()));
+}
+
+TEST_CASE("safetensors: what cannot be written is refused, and the old file stays") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model";
+  write_safetensors(path, sample());
+  const auto error = [&](const SafeTensors& content) {
+    return error_of([&] { write_safetensors(path, content); });
+  };
+  CHECK(error({{{"w", Tensor()}}, {}}) == "cannot write " + path + ": tensor \"w\" is undefined");
+  CHECK(error({{{"__metadata__", Tensor::zeros({1})}}, {}}) ==
+        "cannot write " + path + ": a tensor cannot be called __metadata__");
+  CHECK(error({{{"w\xff", Tensor::zeros({1})}}, {}}) ==
+        "cannot write " + path + ": the tensor name \"w\xef\xbf\xbd\" is not valid UTF-8");
+  CHECK(error({{}, {{"k", "\xff"}}}) ==
+        "cannot write " + path + ": the metadata value \"\xef\xbf\xbd\" is not valid UTF-8");
+  CHECK(same(read_safetensors(path), sample()));
+}
+
+TEST_CASE("safetensors: files that cannot be opened") {
+  const TemporaryFolder folder;
+  CHECK(error_of([&] { (void)read_safetensors(folder / "none"); }) ==
+        "cannot read " + (folder / "none") + ": No such file or directory");
+  CHECK(error_of([&] { (void)read_safetensors(folder.path()); }) ==
+        "cannot read " + folder.path() + ": not a regular file");
+  CHECK(error_of([&] { (void)read_safetensors("/dev/zero"); }) ==
+        "cannot read /dev/zero: not a regular file");
+}
+
+TEST_CASE("safetensors: the fixtures written by PyTorch are read, and survive a round trip") {
+  const std::vector<std::string> names = fixture_names();
+  CHECK(names.size() == 36);
+  const TemporaryFolder folder;
+  for (const std::string& name : names) {
+    INFO(name);
+    const SafeTensors content = read_safetensors(fixture_path(name));
+    CHECK(content.metadata.at("set") == "public");
+    CHECK(name.starts_with(content.metadata.at("base_arch") + "__" +
+                           content.metadata.at("sparse_arch") + "__" +
+                           content.metadata.at("norm_mode")));
+    CHECK(content.tensors.contains("param.backbone.embeddings.weight"));
+    CHECK(content.tensors.at("tokens").dtype() == DType::int64);
+    write_safetensors(folder / "copy", content);
+    CHECK(same(read_safetensors(folder / "copy"), content));
+  }
+}
+
+TEST_CASE("safetensors: numbers of two fixtures are those that Python's struct module reads") {
+  const auto sum = [](const Tensor& tensor) {
+    double total = 0;
+    const Tensor numbers = tensor.to(DType::float64);
+    for (const double number : numbers.values<double>()) total += number;
+    return total;
+  };
+  const SafeTensors mamba =
+      read_safetensors(fixture_path("mamba__key_selection__causal.safetensors"));
+  CHECK(mamba.tensors.size() == 95);
+  CHECK(mamba.metadata.at("seed") == "33001");
+  CHECK(mamba.tensors.at("loss").item() == 10.441627502441406);
+  CHECK(mamba.tensors.at("tokens").shape() == Shape{3, 57});
+  CHECK(sum(mamba.tensors.at("tokens")) == 2049);
+  CHECK(sum(mamba.tensors.at("candidates.0")) == 446);
+  CHECK(mamba.tensors.at("debug.attended.0").shape() == Shape{3, 57, 57});
+  CHECK(sum(mamba.tensors.at("debug.attended.0")) == 1284);
+  CHECK(mamba.tensors.at("param.backbone.norm_f.weight").data<float>()[3] == 1.62534761428833f);
+
+  const SafeTensors samba =
+      read_safetensors(fixture_path("samba__none__released__f64.safetensors"));
+  CHECK(samba.tensors.size() == 61);
+  CHECK(samba.tensors.at("loss").dtype() == DType::float64);
+  CHECK(samba.tensors.at("loss").item() == 6.610936716272192);
+  CHECK(sum(samba.tensors.at("param.backbone.norm_f.weight")) ==
+        doctest::Approx(15.9891277551651).epsilon(1e-14));
+}
