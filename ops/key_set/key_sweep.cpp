@@ -1,0 +1,66 @@
+#include "ops/key_set/key_sweep.h"
+
+#include <algorithm>
+
+namespace hax {
+
+void KeySweep::enter(std::int64_t s) {
+  const std::int64_t begin = keys_.sequences.begin(s);
+  const auto length = static_cast<std::int32_t>(keys_.sequences.length(s));
+  death_ = keys_.death.data<std::int32_t>() + begin;
+  alive_ = 0;
+  next_ = 0;
+  next_death_ = KeySet::kForever;
+  // One more than can be alive: slots are written before it is known whether they count.
+  list_.resize(std::max(list_.size(), static_cast<std::size_t>(length) + 1));
+  segments_.clear();
+  if (!keys_.banded()) return;
+  query_bin_ = keys_.query_bin.data<std::int64_t>() + begin;
+  expire_ = keys_.expire.data<std::int32_t>() + begin;
+  order_ = keys_.order.data<std::int32_t>() + begin;
+  const std::int64_t* key_bin = keys_.key_bin.data<std::int64_t>() + begin;
+  for (std::int32_t p = 0; p < length; ++p) {
+    const std::int64_t bin = key_bin[order_[p]];
+    if (segments_.empty() || segments_.back().bin != bin) segments_.push_back({bin, p, p, p});
+    segments_.back().end = p + 1;
+  }
+}
+
+void KeySweep::drop_dead(std::int32_t i) {
+  std::size_t kept = 0;
+  next_death_ = KeySet::kForever;
+  for (std::size_t z = 0; z < alive_; ++z) {
+    const std::int32_t j = list_[z], death = death_[j];
+    list_[kept] = j;
+    kept += death > i ? 1U : 0U;
+    next_death_ = std::min(next_death_, death > i ? death : KeySet::kForever);
+  }
+  alive_ = kept;
+}
+
+void KeySweep::add_band(std::int32_t i, std::size_t& count) {
+  const auto segment = std::ranges::lower_bound(segments_, query_bin_[i], {}, &Segment::bin);
+  if (segment == segments_.end() || segment->bin != query_bin_[i]) return;
+  while (segment->tail < segment->end && order_[segment->tail] <= i) ++segment->tail;
+  while (segment->head < segment->tail && expire_[order_[segment->head]] <= i) ++segment->head;
+  for (std::int32_t p = segment->head; p < segment->tail; ++p) {
+    const std::int32_t j = order_[p];
+    list_[count] = j;
+    count += death_[j] <= i ? 1U : 0U;  // otherwise it is among the alive
+  }
+}
+
+std::span<const std::int32_t> KeySweep::keys_of(std::int32_t i) {
+  if (next_death_ <= i) drop_dead(i);
+  for (; next_ <= i; ++next_) {
+    const std::int32_t death = death_[next_];
+    if (death <= i) continue;
+    list_[alive_++] = next_;
+    next_death_ = std::min(next_death_, death);
+  }
+  std::size_t count = alive_;
+  if (!segments_.empty()) add_band(i, count);
+  return {list_.data(), count};
+}
+
+}  // namespace hax

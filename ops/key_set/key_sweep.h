@@ -1,0 +1,47 @@
+// Walks the queries of a sequence in order and hands out the keys of each: how a KeySet is read in
+// time proportional to the tokens and the keys seen, without a list per query.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "ops/key_set/key_set.h"
+
+namespace hax {
+
+/// Reads a KeySet in CPU memory. What a query gets, order included, depends on no key after it and
+/// not on which other queries were asked for.
+class KeySweep {
+ public:
+  /// `keys` must outlive the sweep.
+  explicit KeySweep(const KeySet& keys) : keys_(keys) {}
+
+  /// Starts with sequence s of the pack.
+  void enter(std::int64_t s);
+  /// Positions of the keys that query i of the entered sequence sees, each once: those seen by
+  /// position in increasing order, then those of its bin. i must increase from call to call. Valid
+  /// until the next call. Over a sequence: O(length + keys handed out + queries log bins).
+  std::span<const std::int32_t> keys_of(std::int32_t i);
+
+ private:
+  // Keys of one bin in `order`: [head, tail) are neither expired nor after the query.
+  struct Segment {
+    std::int64_t bin;
+    std::int32_t head, tail, end;
+  };
+  void drop_dead(std::int32_t i);
+  void add_band(std::int32_t i, std::size_t& count);
+
+  const KeySet& keys_;
+  const std::int32_t* death_ = nullptr;
+  const std::int64_t* query_bin_ = nullptr;
+  const std::int32_t* expire_ = nullptr;
+  const std::int32_t* order_ = nullptr;
+  std::vector<Segment> segments_;   // by bin
+  std::vector<std::int32_t> list_;  // the alive, then the last query's band
+  std::size_t alive_ = 0;
+  std::int32_t next_ = 0;        // first position not yet taken up
+  std::int32_t next_death_ = 0;  // when the first of the alive dies
+};
+
+}  // namespace hax

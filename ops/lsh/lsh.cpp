@@ -1,0 +1,52 @@
+#include "ops/lsh/lsh.h"
+
+#include "engine/dispatch.h"
+#include "ops/lsh/lsh_kernels.h"
+
+namespace hax {
+
+Tensor lsh_bins(const Tensor& x, const Tensor& hash, const Sequences& sequences, LshRule rule,
+                LshCenter center, NormMode norm) {
+  check(x.rank() == 2 && hash.rank() == 2 && x.size(1) == hash.size(0) && hash.numel() > 0,
+        "lsh_bins: x is {} and hash is {}, expected [T, N] and [N, h] with N and h >= 1",
+        to_string(x.shape()), to_string(hash.shape()));
+  check(is_floating(x.dtype()) && x.dtype() == hash.dtype(),
+        "lsh_bins: x is {} and hash is {}, expected equal floating-point types", name_of(x.dtype()),
+        name_of(hash.dtype()));
+  check(rule != LshRule::sign_bits || hash.size(1) <= 62,
+        "lsh_bins: {} hash columns do not fit the bits of a bin, expected at most 62",
+        hash.size(1));
+  sequences.require_tokens("lsh_bins", x.size(0));
+
+  Tensor bins = Tensor::empty({x.size(0)}, DType::int64, x.device());
+  on_device(x.device(),
+            [&](auto device) { hash_rows(device, x, hash, sequences, rule, center, norm, bins); });
+  return bins;
+}
+
+KeySet lsh_keys(const Tensor& query_bin, const Tensor& key_bin, const Sequences& sequences,
+                std::int64_t keys) {
+  check(keys >= 1, "lsh_keys: {} keys wanted, expected at least 1", keys);
+  for (const Tensor* bin : {&query_bin, &key_bin}) {
+    check(bin->dtype() == DType::int64 && bin->rank() == 1,
+          "lsh_keys: bins are {} {}, expected int64 [T]", name_of(bin->dtype()),
+          to_string(bin->shape()));
+    sequences.require_tokens("lsh_keys", bin->size(0));
+  }
+  check(query_bin.device() == key_bin.device(), "lsh_keys: query bins are on {}, key bins on {}",
+        name_of(query_bin.device()), name_of(key_bin.device()));
+
+  KeySet set;
+  set.sequences = sequences;
+  set.query_bin = query_bin;
+  set.key_bin = key_bin;
+  for (Tensor* column : {&set.death, &set.expire, &set.order}) {
+    *column = Tensor::empty(key_bin.shape(), DType::int32, key_bin.device());
+  }
+  on_device(key_bin.device(), [&](auto device) {
+    band_of_bins(device, key_bin, sequences, keys, set.death, set.expire, set.order);
+  });
+  return set;
+}
+
+}  // namespace hax
