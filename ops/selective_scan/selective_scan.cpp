@@ -1,0 +1,97 @@
+#include "ops/selective_scan/selective_scan.h"
+
+#include <algorithm>
+
+#include "engine/dispatch.h"
+#include "ops/selective_scan/selective_scan_kernels.h"
+
+namespace hax {
+namespace {
+
+void check_inputs(const ScanInputs& in, const Sequences& sequences) {
+  const Shape &u = in.u.shape(), &A = in.A.shape(), &B = in.B.shape(), &C = in.C.shape();
+  check(u.rank() == 2 && in.dt.shape() == u,
+        "selective_scan: u is {} and dt is {}, expected [T, E] for both", to_string(u),
+        to_string(in.dt.shape()));
+  check(A.rank() == 2 && A[0] == u[1], "selective_scan: A is {}, expected [E, N] with E = {}",
+        to_string(A), u[1]);
+  check(B == Shape{u[0], A[1]}, "selective_scan: B is {}, expected [T, N] = [{}, {}]", to_string(B),
+        u[0], A[1]);
+  check(in.D.shape() == Shape{u[1]}, "selective_scan: D is {}, expected [E] = [{}]",
+        to_string(in.D.shape()), u[1]);
+  if (in.rows.defined()) {
+    check(in.rows.rank() == 1 && in.rows.dtype() == DType::int32,
+          "selective_scan: rows is {} {}, expected int32 [R]", name_of(in.rows.dtype()),
+          to_string(in.rows.shape()));
+  }
+  const std::int64_t wanted = in.rows.defined() ? in.rows.size(0) : u[0];
+  check(C == Shape{wanted, A[1]}, "selective_scan: C is {}, expected [R, N] = [{}, {}]",
+        to_string(C), wanted, A[1]);
+  check(is_floating(in.u.dtype()), "selective_scan: u is {}, expected float32 or float64",
+        name_of(in.u.dtype()));
+  const auto check_type = [&](const char* name, const Tensor& tensor) {
+    check(tensor.dtype() == in.u.dtype(),
+          "selective_scan: u is {} and {} is {}, expected equal types", name_of(in.u.dtype()), name,
+          name_of(tensor.dtype()));
+  };
+  check_type("dt", in.dt);
+  check_type("A", in.A);
+  check_type("B", in.B);
+  check_type("C", in.C);
+  check_type("D", in.D);
+  sequences.require_tokens("selective_scan", u[0]);
+}
+
+// Positions on another device were checked by whoever computed them.
+void check_rows(const Tensor& rows, std::int64_t tokens) {
+  if (!rows.defined() || !rows.device().is_cpu()) return;
+  const auto wanted = rows.values<std::int32_t>();
+  for (std::size_t r = 0; r < wanted.size(); ++r) {
+    const std::int32_t before = r == 0 ? -1 : wanted[r - 1];
+    check(before < wanted[r] && wanted[r] < tokens,
+          "selective_scan: rows[{}] is {}, expected at least {} and below {}: strictly increasing "
+          "positions of the pack",
+          r, wanted[r], before + 1, tokens);
+  }
+}
+
+}  // namespace
+
+std::int64_t scan_chunks(const Sequences& sequences) {
+  std::int64_t chunks = 0;
+  for (std::int64_t s = 0; s < sequences.count(); ++s) {
+    chunks += (sequences.length(s) + kScanChunk - 1) / kScanChunk;
+  }
+  return chunks;
+}
+
+Var selective_scan(const Var& u, const Var& dt, const Var& A, const Var& B, const Var& C,
+                   const Var& D, const Sequences& sequences, const Tensor& rows) {
+  const ScanInputs in{u.value(), dt.value(), A.value(), B.value(), C.value(), D.value(), rows};
+  check_inputs(in, sequences);
+  check_rows(rows, in.u.size(0));
+
+  const std::vector<Var> inputs{u, dt, A, B, C, D};
+  Tensor y = Tensor::empty({in.C.size(0), in.u.size(1)}, u.dtype(), u.device());
+  Tensor states;  // a sixteenth of all states, but still more than any input: only if needed
+  if (grad_enabled() && std::ranges::any_of(inputs, &Var::requires_grad)) {
+    states =
+        Tensor::empty({scan_chunks(sequences), in.A.size(1), in.u.size(1)}, u.dtype(), u.device());
+  }
+  on_device(u.device(),
+            [&](auto device) { selective_scan_forward(device, in, sequences, y, states); });
+
+  const auto gradient = [in, states, sequences](const Tensor& dy) {
+    const auto like = [](const Tensor& tensor) {
+      return Tensor::empty(tensor.shape(), tensor.dtype(), tensor.device());
+    };
+    ScanGradients out{like(in.u), like(in.dt), like(in.A), like(in.B), like(in.C), like(in.D)};
+    on_device(in.u.device(), [&](auto device) {
+      selective_scan_backward(device, dy, in, states, sequences, out);
+    });
+    return Grads{out.du, out.ddt, out.dA, out.dB, out.dC, out.dD};
+  };
+  return record("selective_scan", y, inputs, gradient);
+}
+
+}  // namespace hax

@@ -1,0 +1,36 @@
+// Arithmetic of selective_scan, once for each device.
+#pragma once
+
+#include "engine/device.h"
+#include "engine/sequences.h"
+#include "engine/tensor.h"
+
+namespace hax {
+
+/// Tokens from one saved state to the next; counting starts anew with every sequence.
+inline constexpr std::int64_t kScanChunk = 16;
+/// Chunks of all sequences of a pack; the last one of a sequence may be shorter.
+std::int64_t scan_chunks(const Sequences& sequences);
+
+/// u, dt [T, E], A [E, N], B [T, N], C [R, N], D [E]; rows int32 [R], or undefined: all.
+struct ScanInputs {
+  Tensor u, dt, A, B, C, D, rows;
+};
+/// The gradient of each input, in its shape.
+struct ScanGradients {
+  Tensor du, ddt, dA, dB, dC, dD;
+};
+
+/// -> y [R, E]; states [scan_chunks, N, E] = h before each chunk, undefined: not wanted.
+void selective_scan_forward(Cpu, const ScanInputs& in, const Sequences& sequences, Tensor& y,
+                            Tensor& states);
+void selective_scan_forward(Cuda, const ScanInputs& in, const Sequences& sequences, Tensor& y,
+                            Tensor& states);
+
+/// dy [R, E], states of the forward -> all gradients.
+void selective_scan_backward(Cpu, const Tensor& dy, const ScanInputs& in, const Tensor& states,
+                             const Sequences& sequences, ScanGradients& out);
+void selective_scan_backward(Cuda, const Tensor& dy, const ScanInputs& in, const Tensor& states,
+                             const Sequences& sequences, ScanGradients& out);
+
+}  // namespace hax

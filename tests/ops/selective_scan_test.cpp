@@ -1,0 +1,311 @@
+#include "ops/selective_scan/selective_scan.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "engine/memory.h"
+#include "ops/selective_scan/selective_scan_kernels.h"
+#include "tests/support/compare.h"
+
+using namespace hax;
+using namespace hax::test;
+
+namespace {
+
+constexpr std::size_t kInputs = 6;
+using Inputs = std::array<Tensor, kInputs>;  // u, dt, A, B, C, D
+const std::array<const char*, kInputs> kNames{"u", "dt", "A", "B", "C", "D"};
+
+Inputs random_inputs(std::int64_t tokens, std::int64_t dim, std::int64_t state, std::int64_t rows) {
+  Inputs in{random_tensor({tokens, dim}, 1), random_tensor({tokens, dim}, 2),
+            random_tensor({dim, state}, 3),  random_tensor({tokens, state}, 4),
+            random_tensor({rows, state}, 5), random_tensor({dim}, 6)};
+  // Steps from 0.002 to 1.1 and decay rates from nearly nothing to some hundreds, as in a model.
+  for (std::int64_t i = 0; i < in[1].numel(); ++i) {
+    double& dt = in[1].data<double>()[i];
+    dt = std::exp(3 * std::tanh(dt) - 3);
+  }
+  for (std::int64_t i = 0; i < in[2].numel(); ++i) {
+    double& A = in[2].data<double>()[i];
+    A = -std::exp(2 * A);
+  }
+  // What a float32 input would be, so that both precisions see the same numbers.
+  for (Tensor& tensor : in) tensor = tensor.to(DType::float32).to(DType::float64);
+  return in;
+}
+
+Inputs to(const Inputs& in, DType dtype) {
+  Inputs out;
+  for (std::size_t i = 0; i < kInputs; ++i) out[i] = in[i].to(dtype);
+  return out;
+}
+
+struct Result {
+  Tensor y;
+  Inputs gradients;
+};
+
+// The op and its gradients under the seed dy.
+Result run(const Inputs& in, const Sequences& sequences, const Tensor& rows, const Tensor& dy) {
+  std::array<Var, kInputs> x;
+  for (std::size_t i = 0; i < kInputs; ++i) x[i] = Var::leaf(in[i]);
+  const Var y = selective_scan(x[0], x[1], x[2], x[3], x[4], x[5], sequences, rows);
+  backward(y, dy);
+  Result result{y.value(), {}};
+  for (std::size_t i = 0; i < kInputs; ++i) result.gradients[i] = x[i].grad();
+  return result;
+}
+
+std::vector<std::int32_t> all_rows(std::int64_t tokens) {
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(tokens));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+// The recurrence and its adjoint, one channel and one state at a time, every h kept.
+Result naive(const Inputs& in, const Sequences& sequences, const std::vector<std::int32_t>& rows,
+             const Tensor& dy) {
+  const std::int64_t tokens = in[0].size(0), dim = in[2].size(0), state = in[2].size(1);
+  const auto wanted = static_cast<std::int64_t>(rows.size());
+  Result r{Tensor::zeros({wanted, dim}, DType::float64), {}};
+  for (std::size_t i = 0; i < kInputs; ++i) {
+    r.gradients[i] = Tensor::zeros(in[i].shape(), DType::float64);
+  }
+  std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens), -1);
+  for (std::int64_t j = 0; j < wanted; ++j) row_of[rows[j]] = j;
+  std::array<const double*, kInputs> x;
+  std::array<double*, kInputs> dx;
+  for (std::size_t i = 0; i < kInputs; ++i) {
+    x[i] = in[i].data<double>();
+    dx[i] = r.gradients[i].data<double>();
+  }
+  const auto [u, dt, A, B, C, D] = x;
+  const auto [du, ddt, dA, dB, dC, dD] = dx;
+  double* y = r.y.data<double>();
+  const double* seed = dy.data<double>();
+
+  for (std::int64_t j = 0; j < wanted; ++j) {
+    for (std::int64_t e = 0; e < dim; ++e) {
+      const std::int64_t te = rows[j] * dim + e;
+      y[j * dim + e] = D[e] * u[te];
+      du[te] += D[e] * seed[j * dim + e];
+      dD[e] += seed[j * dim + e] * u[te];
+    }
+  }
+  for (std::int64_t s = 0; s < sequences.count(); ++s) {
+    const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
+    for (std::int64_t e = 0; e < dim; ++e) {
+      for (std::int64_t n = 0; n < state; ++n) {
+        const double a = A[e * state + n];
+        std::vector<double> h{0};
+        for (std::int64_t t = begin; t < end; ++t) {
+          const std::int64_t te = t * dim + e, j = row_of[t];
+          h.push_back(std::exp(dt[te] * a) * h.back() + dt[te] * B[t * state + n] * u[te]);
+          if (j >= 0) y[j * dim + e] += C[j * state + n] * h.back();
+        }
+        double dh = 0;
+        for (std::int64_t t = end - 1; t >= begin; --t) {
+          const std::int64_t te = t * dim + e, tn = t * state + n, j = row_of[t];
+          if (j >= 0) {
+            dh += seed[j * dim + e] * C[j * state + n];
+            dC[j * state + n] += seed[j * dim + e] * h[t - begin + 1];
+          }
+          const double decay = std::exp(dt[te] * a);
+          du[te] += dh * dt[te] * B[tn];
+          dB[tn] += dh * dt[te] * u[te];
+          dA[e * state + n] += dh * decay * h[t - begin] * dt[te];
+          ddt[te] += dh * (B[tn] * u[te] + decay * h[t - begin] * a);
+          dh *= decay;
+        }
+      }
+    }
+  }
+  return r;
+}
+
+void check_close(const Result& result, const Result& expected, double tolerance) {
+  CHECK(relative_error(result.y, expected.y) < tolerance);
+  for (std::size_t i = 0; i < kInputs; ++i) {
+    INFO("gradient of " << kNames[i]);
+    CHECK(relative_error(result.gradients[i], expected.gradients[i]) < tolerance);
+  }
+}
+
+Tensor gather(const Tensor& x, const std::vector<std::int32_t>& rows) {
+  const std::int64_t dim = x.size(1);
+  Tensor out = Tensor::empty({static_cast<std::int64_t>(rows.size()), dim}, x.dtype());
+  for (std::size_t j = 0; j < rows.size(); ++j) {
+    Tensor row = out.rows(static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1);
+    copy(row, x.rows(rows[j], rows[j] + 1));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("selective_scan and its gradients equal the recurrence") {
+  struct Sizes {
+    std::int64_t dim, state;
+  };
+  const std::vector<Sequences> packs = {Sequences::of_lengths({37, 0, 1, 16, 0, 17, 15}),
+                                        Sequences::single(53), Sequences::single(1),
+                                        Sequences::single(0), Sequences::of_lengths({0, 32})};
+  for (const auto& [dim, state] : {Sizes{16, 16}, Sizes{37, 7}, Sizes{1, 1}, Sizes{8, 300},
+                                   Sizes{130, 3}, Sizes{5, 0}, Sizes{0, 4}}) {
+    for (const Sequences& pack : packs) {
+      INFO(dim << " channels, " << state << " states, " << pack.tokens() << " tokens");
+      const Inputs in = random_inputs(pack.tokens(), dim, state, pack.tokens());
+      const Tensor dy = random_tensor(in[0].shape(), 7);
+      const Result expected = naive(in, pack, all_rows(pack.tokens()), dy);
+      check_close(run(in, pack, {}, dy), expected, 1e-12);
+      check_close(run(to(in, DType::float32), pack, {}, dy.to(DType::float32)), expected, 5e-6);
+    }
+  }
+}
+
+TEST_CASE("selective_scan of the rows wanted equals all of it at those rows") {
+  const Sequences pack = Sequences::of_lengths({20, 3, 0, 40});
+  const std::vector<std::vector<std::int32_t>> choices = {
+      {62}, {0, 1, 15, 16, 19, 20, 21, 23, 39, 55, 62}, {}, all_rows(63), {30, 31, 33}};
+  for (const auto& rows : choices) {
+    INFO(rows.size() << " rows");
+    const auto wanted = static_cast<std::int64_t>(rows.size());
+    const Inputs all = random_inputs(63, 19, 5, 63);
+    Inputs some = all;
+    some[4] = gather(all[4], rows);
+    const Tensor dy = random_tensor({wanted, 19}, 7);
+    const Tensor index = Tensor::from(rows);
+    check_close(run(some, pack, index, dy), naive(some, pack, rows, dy), 1e-12);
+
+    // Bit for bit, and like a gradient of zero for the rows that nobody reads.
+    const Inputs all32 = to(all, DType::float32), some32 = to(some, DType::float32);
+    const Tensor dy32 = dy.to(DType::float32);
+    Tensor dy_all = Tensor::zeros({63, 19});
+    for (std::size_t j = 0; j < rows.size(); ++j) {
+      Tensor row = dy_all.rows(rows[j], rows[j] + 1);
+      copy(row, dy32.rows(static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1));
+    }
+    const Result expected = run(all32, pack, {}, dy_all);
+    const Result result = run(some32, pack, index, dy32);
+    CHECK(same_bits(result.y, gather(expected.y, rows)));
+    for (std::size_t i = 0; i < kInputs; ++i) {
+      INFO("gradient of " << kNames[i]);
+      const Tensor& gradient = expected.gradients[i];
+      const Tensor compared = i == 4 ? gather(gradient, rows) : gradient;
+      CHECK(relative_error(result.gradients[i], compared) == 0);
+    }
+  }
+}
+
+TEST_CASE("selective_scan of a pack is that of its sequences, to the bit") {
+  const Sequences pack = Sequences::of_lengths({33, 1, 0, 16, 50});
+  const Inputs in = to(random_inputs(100, 21, 16, 100), DType::float32);
+  const Tensor dy = random_tensor({100, 21}, 7, DType::float32);
+  const Result all = run(in, pack, {}, dy);
+  for (std::int64_t s = 0; s < pack.count(); ++s) {
+    const std::int64_t begin = pack.begin(s), end = pack.end(s);
+    Inputs part = in;
+    for (const std::size_t i : {0, 1, 3, 4}) part[i] = in[i].rows(begin, end);
+    const Result one = run(part, pack.slice(s, s + 1), {}, dy.rows(begin, end));
+    CHECK(same_bits(one.y, all.y.rows(begin, end)));
+    for (const std::size_t i : {0, 1, 3, 4}) {
+      INFO("gradient of " << kNames[i]);
+      CHECK(same_bits(one.gradients[i], all.gradients[i].rows(begin, end)));
+    }
+  }
+}
+
+TEST_CASE("selective_scan does not look ahead") {
+  const Sequences pack = Sequences::single(40);
+  const Inputs in = to(random_inputs(40, 9, 4, 40), DType::float32);
+  const auto scan = [&](const Inputs& x) {
+    return selective_scan(x[0], x[1], x[2], x[3], x[4], x[5], pack).value();
+  };
+  const Tensor y = scan(in);
+  for (const std::size_t i : {0, 1, 3, 4}) {
+    INFO("changed " << kNames[i]);
+    Inputs changed = in;
+    changed[i] = in[i].clone();
+    Tensor row = changed[i].rows(23, 24);
+    fill(row, 0.75);
+    const Tensor z = scan(changed);
+    CHECK(same_bits(z.rows(0, 23), y.rows(0, 23)));
+    CHECK_FALSE(same_bits(z.rows(23, 24), y.rows(23, 24)));
+  }
+}
+
+TEST_CASE("selective_scan without a gradient wanted gives the same and keeps no states") {
+  const Sequences pack = Sequences::of_lengths({300, 212});
+  const Inputs in = to(random_inputs(512, 64, 16, 512), DType::float32);
+  const auto scan = [&](const Var& u) {
+    reset_peak_memory(kCpu);
+    const std::int64_t before = memory_stats(kCpu).bytes_in_use;
+    const Tensor y = selective_scan(u, in[1], in[2], in[3], in[4], in[5], pack).value();
+    return std::pair(y, memory_stats(kCpu).peak_bytes_in_use - before);
+  };
+  const auto [y, bytes] = scan(in[0]);
+  const auto [kept, kept_bytes] = scan(Var::leaf(in[0]));
+  CHECK(same_bits(y, kept));
+  CHECK(kept_bytes - bytes >= scan_chunks(pack) * 16 * 64 * 4);
+}
+
+TEST_CASE("selective_scan forgets everything at a step that decays all") {
+  // dt A far below the smallest exponent: the states before must vanish, not turn into rubbish.
+  Inputs in = to(random_inputs(4, 3, 2, 4), DType::float32);
+  fill(in[2], -1e20);
+  const Sequences pack = Sequences::single(4);
+  const Tensor y = selective_scan(in[0], in[1], in[2], in[3], in[4], in[5], pack).value();
+  for (std::int64_t t = 0; t < 4; ++t) {
+    for (std::int64_t e = 0; e < 3; ++e) {
+      const auto at = [&](std::size_t i, std::int64_t j) { return in[i].data<float>()[j]; };
+      const double drive = at(1, t * 3 + e) * at(0, t * 3 + e);
+      const double dot = at(3, t * 2) * at(4, t * 2) + at(3, t * 2 + 1) * at(4, t * 2 + 1);
+      CHECK(y.data<float>()[t * 3 + e] ==
+            doctest::Approx(drive * dot + at(5, e) * at(0, t * 3 + e)).epsilon(1e-5));
+    }
+  }
+  in[1].data<float>()[2] = std::nanf("");
+  const Tensor bad = selective_scan(in[0], in[1], in[2], in[3], in[4], in[5], pack).value();
+  CHECK(std::isnan(bad.data<float>()[2]));
+  CHECK(bad.data<float>()[1] == y.data<float>()[1]);
+}
+
+TEST_CASE("selective_scan refuses shapes, types and rows that do not fit") {
+  const Inputs in = random_inputs(6, 3, 2, 6);
+  const Sequences pack = Sequences::single(6);
+  const auto error_with = [&](std::size_t i, const Tensor& instead, const Tensor& rows = {}) {
+    Inputs x = in;
+    x[i] = instead;
+    return error_of([&] { selective_scan(x[0], x[1], x[2], x[3], x[4], x[5], pack, rows); });
+  };
+  CHECK(error_with(1, random_tensor({6, 4}, 1)) ==
+        "selective_scan: u is [6, 3] and dt is [6, 4], expected [T, E] for both");
+  CHECK(error_with(2, random_tensor({4, 2}, 1)) ==
+        "selective_scan: A is [4, 2], expected [E, N] with E = 3");
+  CHECK(error_with(3, random_tensor({6, 3}, 1)) ==
+        "selective_scan: B is [6, 3], expected [T, N] = [6, 2]");
+  CHECK(error_with(4, random_tensor({5, 2}, 1)) ==
+        "selective_scan: C is [5, 2], expected [R, N] = [6, 2]");
+  CHECK(error_with(5, random_tensor({4}, 1)) == "selective_scan: D is [4], expected [E] = [3]");
+  CHECK(error_with(5, in[5].to(DType::float32)) ==
+        "selective_scan: u is float64 and D is float32, expected equal types");
+  const Tensor C = random_tensor({2, 2}, 1);
+  CHECK(error_with(4, in[4], Tensor::from<std::int32_t>({1, 2})) ==
+        "selective_scan: C is [6, 2], expected [R, N] = [2, 2]");
+  CHECK(error_with(4, C, Tensor::from<std::int32_t>({3, 3})) ==
+        "selective_scan: rows[1] is 3, expected at least 4 and below 6: strictly increasing "
+        "positions of the pack");
+  CHECK(error_with(4, C, Tensor::from<std::int32_t>({3, 6})) ==
+        "selective_scan: rows[1] is 6, expected at least 4 and below 6: strictly increasing "
+        "positions of the pack");
+  CHECK(error_with(4, C, Tensor::from<std::int32_t>({-1, 3})) ==
+        "selective_scan: rows[0] is -1, expected at least 0 and below 6: strictly increasing "
+        "positions of the pack");
+  CHECK(error_with(4, C, Tensor::from<std::int64_t>({1, 3})) ==
+        "selective_scan: rows is int64 [2], expected int32 [R]");
+  CHECK(error_of([&] {
+          selective_scan(in[0], in[1], in[2], in[3], in[4], in[5], Sequences::single(7));
+        }).starts_with("selective_scan: "));
+}
