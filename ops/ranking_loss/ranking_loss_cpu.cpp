@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -14,47 +12,24 @@ namespace {
 
 constexpr std::int64_t kTileRows = 256;  // queries whose scores are held at a time
 
-// sigma(x), given e = exp(-|x|): no exponential of a positive number.
+// Adds sigma(Q_i . K_j) to sum_j for the queries first..first+rows that see position j. `dots`
+// [rows, count] becomes sigma(dots): one loop over the whole tile, then the choice of pairs.
 template <class T>
-T sigmoid(T x, T e) {
-  return (x >= 0 ? T{1} : e) / (1 + e);
-}
-
-// log(1 + e) for e in [0, 1], as a branch-free series for float: log(1 + e) = 2 artanh(s) with
-// s = e / (2 + e) <= 1/3, and artanh(s) = s + s^3/3 + s^5/5 + ... What is left out is below 2e-9
-// of the value.
-template <class T>
-T log1p_unit(T e) {
-  if constexpr (std::is_same_v<T, float>) {
-    const float s = e / (2 + e), s2 = s * s;
-    float p = 1.0F / 15;
-    p = p * s2 + 1.0F / 13;
-    p = p * s2 + 1.0F / 11;
-    p = p * s2 + 1.0F / 9;
-    p = p * s2 + 1.0F / 7;
-    p = p * s2 + 1.0F / 5;
-    p = p * s2 + 1.0F / 3;
-    return 2 * (s + s * s2 * p);
-  } else {
-    return std::log1p(e);
-  }
-}
-
-// Adds sigma(Q_i . K_j) to sum_j for the queries first..first+rows that see position j.
-template <class T>
-void add_visible(const Tensor& dots, std::int64_t first, const std::int32_t* position,
-                 double* sum) {
+void add_visible(Tensor& dots, std::int64_t first, const std::int32_t* position, double* sum) {
   const std::int64_t rows = dots.size(0), count = dots.size(1);
-  const T* dot = dots.data<T>();
-  for (std::int64_t r = 0; r < rows; ++r, dot += count) {
+  T* weight = dots.data<T>();
+#pragma omp simd
+  for (std::int64_t i = 0; i < rows * count; ++i) weight[i] = fast_sigmoid(weight[i]);
+  for (std::int64_t r = 0; r < rows; ++r, weight += count) {
     const auto query = static_cast<std::int32_t>(first + r);
+    // Two loops, because GCC makes a branch of a choice that a conversion follows.
 #pragma omp simd
     for (std::int64_t c = 0; c < count; ++c) {
-      // A query that does not see the key has sigma(-inf) = 0. Selecting the argument and not the
-      // result keeps the loop free of branches.
-      const T all = dot[c], x = position[c] <= query ? all : -std::numeric_limits<T>::infinity();
-      sum[c] += static_cast<double>(sigmoid(x, fast_exp(-std::abs(x))));
+      const T all = weight[c];
+      weight[c] = position[c] <= query ? all : T{0};
     }
+#pragma omp simd
+    for (std::int64_t c = 0; c < count; ++c) sum[c] += static_cast<double>(weight[c]);
   }
 }
 
@@ -65,11 +40,11 @@ T compare_with_later(const T* score, const T* target, std::int64_t a, std::int64
   T loss = 0, slope_a = 0;
 #pragma omp simd reduction(+ : loss, slope_a)
   for (std::int64_t b = a + 1; b < count; ++b) {
-    const T x = score[a] - score[b], e = fast_exp(-std::abs(x));
+    const T x = score[a] - score[b];
     const T win = target[a] > target[b] ? T{1} : T{0};
     const T want = target[a] == target[b] ? T{0.5} : win;
-    loss += (x > 0 ? x : T{0}) - x * want + log1p_unit(e);
-    const T excess = sigmoid(x, e) - want;
+    loss += (x > 0 ? x : T{0}) - x * want + fast_log1p_exp_neg_abs(x);
+    const T excess = fast_sigmoid(x) - want;
     slope_a += excess;
     slope[b] -= excess;
   }

@@ -79,6 +79,10 @@ Expected naive(const Problem& p) {
   const std::int64_t heads = p.options.heads, kv_heads = p.options.kv_heads;
   Expected e{Tensor::zeros(dy.shape(), DType::float64), Tensor::zeros(Q.shape(), DType::float64),
              Tensor::zeros(K.shape(), DType::float64), Tensor::zeros(V.shape(), DType::float64)};
+  const double *Qs = Q.data<double>(), *Ks = K.data<double>(), *Vs = V.data<double>();
+  const double* dys = dy.data<double>();
+  double *ys = e.y.data<double>(), *dQs = e.dQ.data<double>();
+  double *dKs = e.dK.data<double>(), *dVs = e.dV.data<double>();
   for (std::int64_t r = 0; r < p.wanted(); ++r) {
     const std::int64_t i = index ? index.data<std::int32_t>()[r] : r;
     std::int64_t s = 0;
@@ -87,16 +91,16 @@ Expected naive(const Problem& p) {
     const std::int64_t first = std::max(p.sequences.begin(s), i - window + 1);
     for (std::int64_t h = 0; h < heads; ++h) {
       const std::int64_t g = h / (heads / kv_heads);
-      const double* q = Q.data<double>() + (r * heads + h) * p.dim;
-      const double* dout = dy.data<double>() + (r * heads + h) * p.value_dim;
-      double* out = e.y.data<double>() + (r * heads + h) * p.value_dim;
+      const double* q = Qs + (r * heads + h) * p.dim;
+      const double* dout = dys + (r * heads + h) * p.value_dim;
+      double* out = ys + (r * heads + h) * p.value_dim;
       const auto k = [&](std::int64_t j) { return (j * kv_heads + g) * p.dim; };
       const auto v = [&](std::int64_t j) { return (j * kv_heads + g) * p.value_dim; };
 
       std::vector<double> weight;
       for (std::int64_t j = first; j <= i; ++j) {
         double dot = 0;
-        for (std::int64_t n = 0; n < p.dim; ++n) dot += q[n] * K.data<double>()[k(j) + n];
+        for (std::int64_t n = 0; n < p.dim; ++n) dot += q[n] * Ks[k(j) + n];
         weight.push_back(p.options.scale * dot);
       }
       const double top = *std::max_element(weight.begin(), weight.end());
@@ -109,9 +113,9 @@ Expected naive(const Problem& p) {
         double dw = 0;
         for (std::int64_t d = 0; d < p.value_dim; ++d) {
           const std::int64_t at = v(first + static_cast<std::int64_t>(j)) + d;
-          out[d] += weight[j] * V.data<double>()[at];
-          dw += dout[d] * V.data<double>()[at];
-          e.dV.data<double>()[at] += weight[j] * dout[d];
+          out[d] += weight[j] * Vs[at];
+          dw += dout[d] * Vs[at];
+          dVs[at] += weight[j] * dout[d];
         }
         dweight.push_back(dw);
         delta += weight[j] * dw;
@@ -120,8 +124,8 @@ Expected naive(const Problem& p) {
         const double dscore = p.options.scale * weight[j] * (dweight[j] - delta);
         for (std::int64_t n = 0; n < p.dim; ++n) {
           const std::int64_t at = k(first + static_cast<std::int64_t>(j)) + n;
-          e.dQ.data<double>()[(r * heads + h) * p.dim + n] += dscore * K.data<double>()[at];
-          e.dK.data<double>()[at] += dscore * q[n];
+          dQs[(r * heads + h) * p.dim + n] += dscore * Ks[at];
+          dKs[at] += dscore * q[n];
         }
       }
     }

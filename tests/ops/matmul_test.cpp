@@ -12,11 +12,12 @@ using namespace hax::test;
 namespace {
 
 Tensor transposed(const Tensor& x) {
-  Tensor y = Tensor::empty({x.size(1), x.size(0)}, DType::float64);
-  for (std::int64_t i = 0; i < x.size(0); ++i) {
-    for (std::int64_t j = 0; j < x.size(1); ++j) {
-      y.data<double>()[j * x.size(0) + i] = x.data<double>()[i * x.size(1) + j];
-    }
+  const std::int64_t rows = x.size(0), columns = x.size(1);
+  Tensor y = Tensor::empty({columns, rows}, DType::float64);
+  const double* from = x.data<double>();
+  double* to = y.data<double>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
   }
   return y;
 }
@@ -24,13 +25,14 @@ Tensor transposed(const Tensor& x) {
 // The definition: one dot product an element.
 Tensor naive(const Tensor& a, const Tensor& b) {
   const std::int64_t m = a.size(0), depth = a.size(1), n = b.size(1);
-  Tensor c = Tensor::zeros({m, n}, DType::float64);
+  Tensor c = Tensor::empty({m, n}, DType::float64);
+  const double *x = a.data<double>(), *y = b.data<double>();
+  double* z = c.data<double>();
   for (std::int64_t i = 0; i < m; ++i) {
     for (std::int64_t j = 0; j < n; ++j) {
-      for (std::int64_t k = 0; k < depth; ++k) {
-        c.data<double>()[i * n + j] +=
-            a.data<double>()[i * depth + k] * b.data<double>()[k * n + j];
-      }
+      double dot = 0;
+      for (std::int64_t k = 0; k < depth; ++k) dot += x[i * depth + k] * y[k * n + j];
+      z[i * n + j] = dot;
     }
   }
   return c;
