@@ -114,8 +114,7 @@ TEST_CASE("the sanitizer sees what lies beyond a tensor, and a tensor that is go
   CHECK(__asan_address_is_poisoned(bytes));
   CHECK(__asan_address_is_poisoned(Tensor::empty({0}).raw()));
 }
-#elif !defined( \
-    __SANITIZE_THREAD__)  // sanitizers' allocators end the program instead of answering "none"
+#elif !defined(__SANITIZE_THREAD__)  // a sanitizer's allocator would end the program
 TEST_CASE("cached blocks are given back before a request fails") {
   { const Tensor cached = Tensor::empty({1 << 20}); }
   CHECK(memory_stats(kCpu).bytes_reserved > memory_stats(kCpu).bytes_in_use);
