@@ -212,19 +212,18 @@ void backward(const Var& loss, Tensor seed) {
   }
   add_gradient(*loss.node(), loss.output_index(), std::exchange(seed, Tensor{}));
   try {
-    for (std::shared_ptr<Node>& node : nodes) {
+    for (const std::shared_ptr<Node>& node : nodes) {
       if (node->is_leaf) {
         visit_leaf(*node);
       } else {
         visit_op(*node);
         release(*node);
       }
-      node.reset();
     }
   } catch (...) {
     // Half-way gradients must not reach a later backward() that shares part of this graph.
     for (const std::shared_ptr<Node>& node : nodes) {
-      if (node && !node->is_leaf) release(*node);
+      if (!node->is_leaf) release(*node);
     }
     throw;
   }

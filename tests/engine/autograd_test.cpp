@@ -227,6 +227,7 @@ TEST_CASE("a graph can be walked once") {
   const Var shared = mul(x, x), loss = identity(shared);
   backward(loss);
   CHECK(x.grad().item() == 6);
+  CHECK(x.node().use_count() == 1);  // the loss is still held, its graph is not
   const auto freed = [](const char* op) {
     return fmt::format(
         "backward through {}: its graph was freed by an earlier backward(); run the forward again",

@@ -10,6 +10,10 @@
 #include "engine/tensor.h"
 #include "tests/support/compare.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 using namespace hax;
 using namespace hax::test;
 
@@ -99,7 +103,18 @@ TEST_CASE("a request that cannot be met leaves the statistics as they were") {
   CHECK(after.system_requests == before.system_requests);
 }
 
-#ifndef __SANITIZE_ADDRESS__  // its allocator ends the program instead of answering "none"
+#ifdef __SANITIZE_ADDRESS__
+TEST_CASE("the sanitizer sees what lies beyond a tensor, and a tensor that is gone") {
+  Tensor tensor = Tensor::zeros({3}, DType::uint8);
+  const auto* bytes = static_cast<const std::uint8_t*>(tensor.raw());
+  CHECK_FALSE(__asan_address_is_poisoned(bytes + 2));
+  CHECK(__asan_address_is_poisoned(bytes + 3));
+  CHECK(__asan_address_is_poisoned(bytes + 255));
+  tensor = {};
+  CHECK(__asan_address_is_poisoned(bytes));
+  CHECK(__asan_address_is_poisoned(Tensor::empty({0}).raw()));
+}
+#elif !defined(__SANITIZE_THREAD__)  // a sanitizer's allocator would end the program
 TEST_CASE("cached blocks are given back before a request fails") {
   { const Tensor cached = Tensor::empty({1 << 20}); }
   CHECK(memory_stats(kCpu).bytes_reserved > memory_stats(kCpu).bytes_in_use);
