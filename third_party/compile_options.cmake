@@ -69,3 +69,29 @@ function(hax_collect_gradchecks)
   configure_file(${CMAKE_SOURCE_DIR}/ops/gradcheck_list.cpp.in ${CMAKE_BINARY_DIR}/generated/gradcheck_list.cpp @ONLY)
   target_sources(hax_ops PRIVATE ${CMAKE_BINARY_DIR}/generated/gradcheck_list.cpp)
 endfunction()
+
+# hax_embed(TARGET FUNCTION HEADER files...): compiles text files into a target as `std::span<const EmbeddedText>
+# FUNCTION()`, named by their stems.
+function(hax_embed target function header)
+  set(entries "")
+  foreach(path IN LISTS ARGN)
+    get_filename_component(stem ${path} NAME_WE)
+    file(READ ${path} text)
+    string(APPEND entries "    {\"${stem}\", R\"~~~~(${text})~~~~\"},\n")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
+  endforeach()
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/${function}.cpp CONTENT
+"#include \"@header@\"
+
+namespace hax {
+
+std::span<const EmbeddedText> @function@() {
+  static constexpr EmbeddedText kTexts[] = {
+@entries@  };
+  return kTexts;
+}
+
+}  // namespace hax
+" @ONLY)
+  target_sources(${target} PRIVATE ${CMAKE_BINARY_DIR}/generated/${function}.cpp)
+endfunction()

@@ -200,7 +200,7 @@ void add_export(CLI::App& data) {
 
 }  // namespace
 
-void add_data_command(CLI::App& app) {
+void hax::add_data_command(CLI::App& app) {
   CLI::App* data =
       app.add_subcommand("data", "Make, show, check and convert joint recall datasets");
   data->require_subcommand(1);

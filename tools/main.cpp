@@ -1,32 +1,95 @@
-#include <fmt/format.h>
-
+// hax: one binary, one subcommand a file. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped
+// by Ctrl-C.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
+#include <vector>
 
 #include "engine/check.h"
+#include "models/config.h"
 #include "tools/commands.h"
 
+namespace {
+
+int fail(std::string_view message, int code) {
+  fmt::print(stderr, "hax: {}\n", message);
+  return code;
+}
+
+const CLI::App* find_command(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> flag_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  return names;
+}
+
+// CLI11's text for a parse error, or the nearest right word where one is not known.
+std::string describe(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
+  const CLI::App* level = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.starts_with("--")) {
+      const std::string name = word.substr(0, word.find('='));
+      const std::vector<std::string> names = flag_names(*level);
+      if (std::ranges::count(names, name) == 0) {
+        return fmt::format("unknown flag {}{}", name, hax::suggest(name, names));
+      }
+      continue;
+    }
+    const std::vector<std::string> names = command_names(*level);
+    if (names.empty()) break;  // a flag's value or a file name
+    const CLI::App* next = find_command(*level, word);
+    if (next == nullptr) {
+      return fmt::format("unknown command '{}'{}", word, hax::suggest(word, names));
+    }
+    level = next;
+  }
+  return fmt::format("{} (see hax --help)", error.what());
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  CLI::App app(
-      "Deep-learning engine for state-space models with context-dependent sparse attention", "hax");
+  CLI::App app{"hax trains state-space models with context-dependent sparse attention."};
   app.require_subcommand(1);
   try {
-    add_data_command(app);
+    hax::add_train_command(app);
+    hax::add_eval_command(app);
+    hax::add_data_command(app);
+    hax::add_list_command(app);
+    hax::add_verify_command(app);
+    hax::add_gradcheck_command(app);
     app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForAllHelp& help) {
+    return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help
-    std::string what = error.what();
-    std::replace(what.begin(), what.end(), '\n', ' ');
-    fmt::print(stderr, "hax: {}\n", what);
-    return 2;
+    return fail(describe(error, app, argc, argv), 2);
+  } catch (const hax::ExitCode& exit) {
+    return exit.code;
   } catch (const hax::UsageError& error) {
-    fmt::print(stderr, "hax: {}\n", error.what());
-    return 2;
+    return fail(error.what(), 2);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory: use a smaller batch or model", 1);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "hax: {}\n", error.what());
-    return 1;
+    return fail(error.what(), 1);
   }
   return 0;
 }

@@ -1,0 +1,85 @@
+#include "models/mamba.h"
+
+#include <cmath>
+
+#include "ops/causal_conv1d/causal_conv1d.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/matmul/matmul.h"
+#include "ops/selective_scan/selective_scan.h"
+#include "ops/slice_rows/slice_rows.h"
+
+namespace hax {
+
+MambaMixer::MambaMixer(const ModelConfig& c, int layer, const std::string& prefix,
+                       ParamTable& table)
+    : config_(c) {
+  const std::int64_t hidden = c.hidden_size, inner = c.intermediate_size, state = c.state_size;
+  const std::int64_t rank = c.time_step_rank;
+  const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
+  // The framework that the released code builds on starts a depthwise convolution at U(-1/sqrt(W),
+  // 1/sqrt(W)).
+  const Init conv = Init::uniform(1 / std::sqrt(static_cast<double>(c.conv_kernel)));
+  const double dt_bound = c.time_step_scale / std::sqrt(static_cast<double>(rank));
+  const bool dt_constant = c.time_step_init_scheme == "constant";
+  // Residual branches of a deep stack may start smaller: Kaiming-uniform (a = sqrt 5) over
+  // sqrt(layers).
+  const Init out =
+      c.rescale_prenorm_residual
+          ? Init::uniform(1 / std::sqrt(static_cast<double>(inner * c.num_hidden_layers)))
+          : normal;
+
+  in_proj_ = table.add(prefix + ".in_proj.weight", {2 * inner, hidden}, normal);
+  if (c.use_bias) in_bias_ = table.add(prefix + ".in_proj.bias", {2 * inner}, zero);
+  conv_weight_ = table.add(prefix + ".conv1d.weight", {inner, 1, c.conv_kernel}, conv);
+  if (c.use_conv_bias) conv_bias_ = table.add(prefix + ".conv1d.bias", {inner}, conv);
+  x_proj_ = table.add(prefix + ".x_proj.weight", {rank + 2 * state, inner}, normal);
+  dt_weight_ = table.add(prefix + ".dt_proj.weight", {inner, rank},
+                         dt_constant ? Init::constant(dt_bound) : Init::uniform(dt_bound));
+  dt_bias_ = table.add(prefix + ".dt_proj.bias", {inner},
+                       Init::inverse_softplus(c.time_step_min, c.time_step_max, c.time_step_floor));
+  A_log_ = table.add(prefix + ".A_log", {inner, state}, Init::log_counting());
+  D_ = table.add(prefix + ".D", {inner}, Init::constant(1));
+  out_proj_ = table.add(prefix + ".out_proj.weight", {hidden, inner}, out);
+  if (c.use_bias) out_bias_ = table.add(prefix + ".out_proj.bias", {hidden}, zero);
+  if (c.sparse_arch != "none") sparse_.emplace(c, layer, prefix, table);
+}
+
+MambaMixer::Result MambaMixer::forward(const ForwardContext& context, const Rows& in,
+                                       const Tensor& rows) const {
+  const Scope scope("mixer");
+  const Leaves& p = context.parameters;
+  const std::int64_t inner = config_.intermediate_size, state = config_.state_size;
+  const std::int64_t rank = config_.time_step_rank;
+
+  // in_proj, half by half: x for every token, the gate z only where somebody reads the output.
+  const auto half = [&](std::int64_t begin) {
+    return [&p, this, begin, inner](const Var& t) {
+      const Var bias = p[in_bias_];
+      return linear(t, slice_rows(p[in_proj_], begin, begin + inner),
+                    bias.defined() ? slice_rows(bias, begin, begin + inner) : bias);
+    };
+  };
+  const Var x = in.map(half(0)).dense();
+  const Var z = in.map_at(rows, half(inner));
+
+  const Var u = causal_conv1d(x, p[conv_weight_], p[conv_bias_], context.sequences);
+  const Var u_rows = take_rows(u, rows);
+
+  const Var dt_low = linear(u, slice_rows(p[x_proj_], 0, rank));
+  const Var B = linear(u, slice_rows(p[x_proj_], rank, rank + state));
+  const Var C = linear(u_rows, slice_rows(p[x_proj_], rank + state, rank + 2 * state));
+  const Var dt = softplus(linear(dt_low, p[dt_weight_], p[dt_bias_]));
+  const Var A = neg_exp(p[A_log_]);
+
+  Result result;
+  Var y = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows);
+  if (sparse_) {
+    const SparseMixer::Result attended = sparse_->forward(context, u, u_rows, rows);
+    y = add(y, attended.output);
+    result.aux_loss = attended.aux_loss;
+  }
+  result.output = linear(mul_silu(y, z), p[out_proj_], p[out_bias_]);
+  return result;
+}
+
+}  // namespace hax

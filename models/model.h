@@ -1,0 +1,40 @@
+// A language model: embedding, blocks x + mixer(norm(x)), final norm, logits through the embedding
+// matrix.
+#pragma once
+
+#include <vector>
+
+#include "models/config.h"
+#include "models/forward.h"
+#include "models/mamba.h"
+
+namespace hax {
+
+/// Structure and parameter declarations; the values live in a Parameters object, so that several
+/// shards, precisions or copies can share one Model. Immutable after construction.
+class Model {
+ public:
+  /// Throws UsageError when the configuration is out of range.
+  explicit Model(ModelConfig config);
+
+  const ModelConfig& config() const { return config_; }
+  const ParamTable& parameters() const { return table_; }
+
+  /// tokens int32 [T] of the context's sequences -> logits of the rows wanted (undefined: all) and
+  /// the auxiliary loss. Layers before the last compute every row, the last one only what is read.
+  /// Throws Error on tokens outside the vocabulary.
+  ForwardResult forward(const ForwardContext& context, const Tensor& tokens,
+                        const Tensor& rows = {}) const;
+
+ private:
+  struct Block {
+    ParamId norm;
+    MambaMixer mixer;
+  };
+  ModelConfig config_;
+  ParamTable table_;
+  ParamId embeddings_, norm_f_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace hax

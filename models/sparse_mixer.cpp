@@ -1,0 +1,178 @@
+#include "models/sparse_mixer.h"
+
+#include <cmath>
+
+#include "engine/dispatch.h"
+#include "models/rows.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/full_attention/full_attention.h"
+#include "ops/key_selection/key_selection.h"
+#include "ops/lsh/lsh.h"
+#include "ops/matmul/matmul.h"
+#include "ops/ranking_loss/ranking_loss.h"
+#include "ops/reshape/reshape.h"
+#include "ops/running_sum/running_sum.h"
+#include "ops/slice_rows/slice_rows.h"
+#include "ops/sparse_attention/sparse_attention.h"
+
+namespace hax {
+namespace {
+
+// [T, N] beside [T, N] -> [T, 2N].
+Tensor beside(const Tensor& left, const Tensor& right) {
+  const std::int64_t rows = left.size(0), width = left.size(1);
+  Tensor both = Tensor::empty({rows, 2 * width}, left.dtype());
+  visit_float(left.dtype(), [&]<class T>() {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      T* out = both.data<T>() + r * 2 * width;
+      std::copy_n(left.data<T>() + r * width, width, out);
+      std::copy_n(right.data<T>() + r * width, width, out + width);
+    }
+  });
+  return both;
+}
+
+// The score features of the candidate keys. A candidate may lie in a sequence's padding (fixtures
+// of the released code): its key is the zero vector and its running sum is the last one of the
+// sequence.
+Tensor candidate_features(const Tensor& features, const Candidates& candidates,
+                          const Sequences& sequences) {
+  const std::int64_t width = features.size(1);
+  Tensor picked = Tensor::empty({candidates.positions.numel(), width}, features.dtype());
+  visit_float(features.dtype(), [&]<class T>() {
+    for (std::int64_t s = 0; s < sequences.count(); ++s) {
+      for (std::int64_t c = candidates.groups.begin(s); c < candidates.groups.end(s); ++c) {
+        const std::int64_t position = candidates.positions.data<std::int32_t>()[c];
+        const bool padding = position >= sequences.length(s);
+        const std::int64_t row =
+            sequences.begin(s) + (padding ? sequences.length(s) - 1 : position);
+        T* out = picked.data<T>() + c * width;
+        std::copy_n(features.data<T>() + row * width, width, out);
+        if (padding) std::fill_n(out, width / 2, T(0));
+      }
+    }
+  });
+  return picked;
+}
+
+}  // namespace
+
+SparseMixer::SparseMixer(const ModelConfig& config, int layer, const std::string& prefix,
+                         ParamTable& table)
+    : config_(config), layer_(layer) {
+  const std::int64_t state = config.state_size, inner = config.intermediate_size;
+  const Init normal = Init::normal(config.initializer_range);
+  xx_proj_ = table.add(prefix + ".xx_proj.weight", {2 * state, inner}, normal);
+  E_ = table.add(prefix + ".E", {inner}, Init::constant(1));
+  if (!config.uses("key_selection")) return;
+  for (int i = 0; i < 3; ++i) {
+    const std::int64_t outputs = i == 2 ? 1 : 2 * state;
+    const std::string name = fmt::format("{}.dx_proj_{}", prefix, i + 1);
+    score_weight_[i] = table.add(name + ".weight", {outputs, 2 * state}, normal);
+    score_bias_[i] = table.add(name + ".bias", {outputs}, Init::constant(0));
+  }
+}
+
+SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Var& u,
+                                         const Var& u_rows, const Tensor& rows) const {
+  const Scope scope("sparse");
+  const std::int64_t state = config_.state_size;
+  const Leaves& p = context.parameters;
+  const Var K = scale(linear(u, slice_rows(p[xx_proj_], 0, state)),
+                      1 / std::sqrt(static_cast<double>(state)));
+  const Var to_Q = slice_rows(p[xx_proj_], state, 2 * state);
+
+  if (config_.uses("full")) {
+    const Var y = full_attention(linear(u_rows, to_Q), K, u, context.sequences, {}, rows);
+    if (context.trace) {
+      (*context.trace)[static_cast<std::size_t>(layer_)].keys = full_keys(context.sequences);
+      (*context.trace)[static_cast<std::size_t>(layer_)].has_keys = true;
+    }
+    return {mul(y, p[E_]), {}};
+  }
+
+  // Hashing and scoring look at every query; fixed patterns only at those that are wanted.
+  const bool every_query =
+      config_.uses("argmax_lsh") || config_.uses("sign_bin_lsh") || config_.uses("key_selection");
+  const Var Q_all = every_query ? linear(u, to_Q) : Var{};
+  const Var Q = every_query ? take_rows(Q_all, rows) : linear(u_rows, to_Q);
+
+  Scores scored;
+  if (config_.uses("key_selection")) scored = score_keys(context, Q_all.value(), K.value());
+  const KeySet keys = select(context, Q_all.value(), K.value(), scored.scores);
+  if (context.trace) {
+    LayerTrace& trace = (*context.trace)[static_cast<std::size_t>(layer_)];
+    trace.keys = keys;
+    trace.has_keys = true;
+    trace.key_score = scored.scores;
+  }
+  const EmptyRows empty =
+      config_.norm_mode == NormMode::released ? EmptyRows::uniform : EmptyRows::zero;
+  Result result;
+  result.output = mul(sparse_attention(Q, K, u, keys, rows, empty), p[E_]);
+  if (config_.uses("key_selection") && context.training) {
+    result.aux_loss = train_scores(context, scored, Q_all.value(), K.value());
+  }
+  return result;
+}
+
+// The scoring network: MLP(2N -> 2N -> 2N -> 1) with ReLU.
+Var SparseMixer::score(const ForwardContext& context, const Var& features) const {
+  const Leaves& p = context.parameters;
+  const Var hidden = relu(linear(features, p[score_weight_[0]], p[score_bias_[0]]));
+  const Var again = relu(linear(hidden, p[score_weight_[1]], p[score_bias_[1]]));
+  return linear(again, p[score_weight_[2]], p[score_bias_[2]]);
+}
+
+// Scores of all keys, without a graph: selection is discrete, only the ranking loss trains the
+// network.
+SparseMixer::Scores SparseMixer::score_keys(const ForwardContext& context, const Tensor& Q,
+                                            const Tensor& K) const {
+  const NoGrad no_grad;
+  const Scope scope("scores");
+  const Var seen = normalized_running_sum(Q, context.sequences, config_.norm_mode);
+  const Tensor features = beside(K, seen.value());
+  const Tensor scores = score(context, features).value();
+  return {features, scores.reshape({scores.size(0)})};
+}
+
+// The network runs once more, with a graph, on the few candidate keys that the ranking loss
+// compares.
+Var SparseMixer::train_scores(const ForwardContext& context, const Scores& scored, const Tensor& Q,
+                              const Tensor& K) const {
+  const Scope scope("ranking");
+  const Candidates candidates = context.random.candidates(
+      layer_, context.sequences, context.first_sequence, config_.keys_per_component());
+  const Tensor target =
+      ranking_target(Q, K, candidates.positions, candidates.groups, context.sequences);
+  if (context.trace) (*context.trace)[static_cast<std::size_t>(layer_)].rank_target = target;
+  const Var scores =
+      score(context, candidate_features(scored.features, candidates, context.sequences));
+  return ranking_loss(reshape(scores, {scores.size(0)}), target, candidates.groups,
+                      context.sequences_in_batch);
+}
+
+KeySet SparseMixer::select(const ForwardContext& context, const Tensor& Q, const Tensor& K,
+                           const Tensor& scores) const {
+  const Sequences& sequences = context.sequences;
+  const std::int64_t keys = config_.keys_per_component();
+  const auto component = [&](const std::string& name) -> KeySet {
+    if (name == "sliding_window") return window_keys(sequences, keys);
+    if (name == "sink") return sink_keys(sequences, keys);
+    if (name == "dilated") return dilated_keys(sequences, config_.dilation(), keys);
+    if (name == "key_selection") return key_selection_keys(scores, sequences, keys);
+    const LshRule rule = name == "argmax_lsh" ? LshRule::argmax : LshRule::sign_bits;
+    const Tensor hash =
+        context.random.hash(layer_, config_.state_size, config_.num_hash, Q.dtype());
+    const auto bins = [&](const Tensor& x) {
+      return lsh_bins(x, hash, sequences, rule, config_.center(), config_.norm_mode);
+    };
+    return lsh_keys(bins(Q), bins(K), sequences, keys);
+  };
+  const std::vector<std::string> parts = config_.sparse_components();
+  KeySet all = component(parts.front());
+  for (std::size_t i = 1; i < parts.size(); ++i) all = unite(all, component(parts[i]));
+  return all;
+}
+
+}  // namespace hax

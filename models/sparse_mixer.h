@@ -1,0 +1,44 @@
+// The sparse attention branch that any base mixer can carry (paper, section 4.3): base x selector
+// is a product.
+#pragma once
+
+#include <string>
+
+#include "models/config.h"
+#include "models/forward.h"
+
+namespace hax {
+
+class SparseMixer {
+ public:
+  /// Declares the branch's parameters under `prefix` ("backbone.layers.0.mixer").
+  SparseMixer(const ModelConfig& config, int layer, const std::string& prefix, ParamTable& table);
+
+  struct Result {
+    Var output;    ///< attention output times E [R, inner]
+    Var aux_loss;  ///< shape [], undefined unless key selection is trained
+  };
+  /// u [T, inner]: the base mixer's activation after the convolution; the source of Q and K, and V
+  /// itself. u_rows [R, inner]: the same at the rows wanted.
+  Result forward(const ForwardContext& context, const Var& u, const Var& u_rows,
+                 const Tensor& rows) const;
+
+ private:
+  struct Scores {
+    Tensor features;  // [T, 2N]: K beside the normalised running sum of Q
+    Tensor scores;    // [T]
+  };
+  KeySet select(const ForwardContext& context, const Tensor& Q, const Tensor& K,
+                const Tensor& scores) const;
+  Var score(const ForwardContext& context, const Var& features) const;
+  Var train_scores(const ForwardContext& context, const Scores& scored, const Tensor& Q,
+                   const Tensor& K) const;
+  Scores score_keys(const ForwardContext& context, const Tensor& Q, const Tensor& K) const;
+
+  ModelConfig config_;
+  int layer_;
+  ParamId xx_proj_, E_;
+  ParamId score_weight_[3], score_bias_[3];
+};
+
+}  // namespace hax

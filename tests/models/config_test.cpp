@@ -1,0 +1,79 @@
+#include "models/config.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/compare.h"
+
+using namespace hax;
+using namespace hax::test;
+
+TEST_CASE("a configuration survives its JSON text") {
+  for (const std::string& arch : sparse_arch_names()) {
+    ModelConfig config = named_config("mamba", arch);
+    config.norm_mode = NormMode::released;
+    config.lsh_center = LshCenter::none;
+    config.resolve();
+    const std::string text = to_json(config);
+    CHECK(to_json(parse_config(text, "copy")) == text);
+  }
+}
+
+TEST_CASE("names are found in any case, misspelt ones are answered with the nearest") {
+  CHECK(named_config("Mamba", "None").sparse_arch == "none");
+  CHECK(named_config("MAMBA", "Sign_Bin_LSH").sparse_arch == "sign_bin_lsh");
+  CHECK(error_of([] { named_config("mambo", "none"); }) ==
+        "unknown base_arch 'mambo'; did you mean 'mamba'?");
+  CHECK(error_of([] { named_config("mamba", "key_selction"); }) ==
+        "unknown sparse_arch 'key_selction'; did you mean 'key_selection'?");
+  CHECK(error_of([] { named_config("mamba", "zzzzzzzzzzzzzzzzz"); }).find("expected one of none") !=
+        std::string::npos);
+}
+
+TEST_CASE("defaults are the paper's") {
+  ModelConfig c = named_config("mamba", "sign_bin_lsh+key_selection");
+  c.resolve();
+  CHECK(c.hidden_size == 64);
+  CHECK(c.intermediate_size == 128);
+  CHECK(c.state_size == 16);
+  CHECK(c.time_step_rank == 8);
+  CHECK(c.keys_per_component() == 32);
+  CHECK(c.num_hash == 8);
+  CHECK(c.center() == LshCenter::causal);
+  ModelConfig argmax = named_config("mamba", "argmax_lsh");
+  argmax.resolve();
+  CHECK(argmax.num_hash == 64);
+  ModelConfig dilated = named_config("mamba", "sliding_window+dilated");
+  dilated.resolve();
+  CHECK(dilated.dilation() == 64);
+  CHECK(parse_config("{\"time_step_rank\": \"auto\"}", "t").time_step_rank == 4);
+}
+
+TEST_CASE("bad configurations are refused by key") {
+  struct Case {
+    const char* json;
+    const char* error;
+  };
+  const Case cases[] = {
+      {"[]", "t: expected a JSON object"},
+      {"{\"hidden_sise\": 3}", "t: unknown key 'hidden_sise'; did you mean 'hidden_size'?"},
+      {"{\"hidden_size\": \"a\"}", "t: hidden_size is \"a\", expected an integer"},
+      {"{\"hidden_size\": 1.5}", "t: hidden_size is 1.5, expected an integer"},
+      {"{\"hidden_size\": 0}", "t: hidden_size is 0, expected an integer from 1 to 1073741824"},
+      {"{\"use_bias\": 1}", "t: use_bias is 1, expected true or false"},
+      {"{\"hidden_act\": \"gelu\"}", "t: hidden_act is \"gelu\", expected one of silu, swish"},
+      {"{\"norm_mode\": \"free\"}", "t: norm_mode is \"free\", expected one of causal, released"},
+      {"{\"layer_norm_epsilon\": 0}", "t: layer_norm_epsilon is 0, expected a positive number"},
+      {"{\"model_type\": \"gpt\"}", "t: model_type is 'gpt', this build has mamba"},
+      {"{\"time_step_min\": 0.5}", "t: time_step_min 0.5 exceeds time_step_max 0.1"},
+      {"{\"sparse_arch\": \"sign_bin_lsh\", \"num_hash\": 99}",
+       "t: num_hash is 99, expected 1 to 62 hash bits for sign_bin_lsh"},
+      {"{\"sparse_arch\": \"dilated\", \"data_max_length\": 8}",
+       "t: data_max_length is 8, expected at least the 64 keys of the dilated pattern"},
+      {"{\"sparse_arch\": \"sliding_window+sink\", \"sparse_keys\": 1}",
+       "t: sparse_keys is 1, expected an integer from 2 to 1073741824"},
+  };
+  for (const Case& c : cases) {
+    CHECK(error_of([&] { parse_config(c.json, "t"); }) == c.error);
+  }
+  CHECK(error_of([] { parse_config("{", "t"); }).starts_with("t: not valid JSON"));
+}

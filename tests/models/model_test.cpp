@@ -1,0 +1,153 @@
+// Properties that every architecture must have.
+#include "models/model.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "ops/cross_entropy/cross_entropy.h"
+#include "ops/elementwise/elementwise.h"
+#include "tests/support/compare.h"
+#include "tests/support/models.h"
+#include "train/optimizer.h"
+#include "train/step.h"
+
+using namespace hax;
+using namespace hax::test;
+
+TEST_CASE("editing a later token never changes an earlier logit") {
+  for (const std::string& arch : sparse_arch_names()) {
+    INFO(arch);
+    const TestModel m(small_config(arch), DType::float32, 3);
+    const Batch batch = m.batch(2);
+    const std::int64_t cut = batch.sequences.length(0) / 2;
+    Tensor edited = batch.tokens.clone();
+    for (std::int64_t t = cut; t < batch.sequences.length(0); ++t) {
+      std::int32_t& token = edited.data<std::int32_t>()[t];
+      token = (token + 7) % 40;
+    }
+    const Tensor before = m.logits(batch.sequences, batch.tokens);
+    const Tensor after = m.logits(batch.sequences, edited);
+    CHECK(same_bits(before.rows(0, cut), after.rows(0, cut)));
+    CHECK(!same_bits(before.rows(cut, before.size(0)), after.rows(cut, before.size(0))));
+    // The other sequence of the pack does not notice either.
+    const std::int64_t second = batch.sequences.begin(1);
+    CHECK(same_bits(before.rows(second, before.size(0)), after.rows(second, before.size(0))));
+  }
+}
+
+TEST_CASE("rows wanted are the rows of the full result") {
+  for (const std::string& arch : sparse_arch_names()) {
+    for (const NormMode mode : {NormMode::causal, NormMode::released}) {
+      INFO(arch);
+      ModelConfig config = small_config(arch);
+      config.norm_mode = mode;
+      const TestModel m(config, DType::float64, 4);
+      const Batch batch = m.batch(3);
+      const Tensor all = m.logits(batch.sequences, batch.tokens);
+      const Tensor wanted = m.logits(batch.sequences, batch.tokens, batch.target_rows);
+      CHECK(relative_error(wanted, embedding(all, batch.target_rows).value()) < 1e-12);
+    }
+  }
+}
+
+TEST_CASE("packing changes neither losses nor gradients") {
+  for (const std::string& arch : sparse_arch_names()) {
+    INFO(arch);
+    const TestModel m(small_config(arch), DType::float64, 5);
+    const Batch batch = m.batch(5);
+    const DrawnInputs random(9, 1);
+    // One pack with every row, instead of whole sequences one after another with the target rows
+    // only.
+    Parameters whole(m.model.parameters(), DType::float64);
+    const Leaves leaves(m.parameters, whole);
+    const ForwardContext context{.parameters = leaves,
+                                 .random = random,
+                                 .sequences = batch.sequences,
+                                 .sequences_in_batch = 5};
+    const ForwardResult out = m.model.forward(context, batch.tokens);
+    Var loss = cross_entropy(embedding(out.logits, batch.target_rows), batch.target_labels,
+                             static_cast<double>(batch.target_rows.numel()));
+    if (out.aux_loss.defined()) loss = add(loss, scale(out.aux_loss, 0.1));
+    backward(loss);
+    for (const std::int64_t shards : {1, 3, 8}) {
+      Parameters split(m.model.parameters(), DType::float64);
+      const StepResult step =
+          step_gradients(m.model, m.parameters, batch, random, {0.1, shards}, split);
+      CHECK(step.loss == doctest::Approx(loss.value().item()).epsilon(1e-12));
+      for (std::size_t i = 0; i < split.specs().size(); ++i) {
+        INFO(split.specs()[i].name);
+        if (split.specs()[i].name.ends_with("dx_proj_3.bias")) continue;  // rounding noise
+        CHECK(relative_error(split.view(i), whole.view(i)) < 1e-10);
+      }
+    }
+  }
+}
+
+TEST_CASE("every architecture overfits four samples and every parameter gets a gradient") {
+  for (const std::string& arch : sparse_arch_names()) {
+    INFO(arch);
+    TestModel m(small_config(arch), DType::float32, 6);
+    const Batch batch = m.batch(4);
+    AdamW optimizer(m.model.parameters(), {.weight_decay = 0});
+    Parameters gradients(m.model.parameters());
+    double loss = 1e9;
+    const double goal = 0.1 * std::log(static_cast<double>(m.task.values));
+    std::int64_t step = 0;
+    while (loss > goal && step < 1500) {
+      ++step;
+      const StepResult result = step_gradients(m.model, m.parameters, batch, DrawnInputs(1, 1),
+                                               {.gate_loss_weight = 0.1}, gradients);
+      loss = result.lm_loss;
+      if (step == 1) {
+        for (std::size_t i = 0; i < gradients.specs().size(); ++i) {
+          const std::string& name = gradients.specs()[i].name;
+          INFO(name);
+          double largest = 0;
+          const Tensor gradient = gradients.view(i);
+          for (const float g : gradient.values<float>()) {
+            largest = std::max<double>(largest, std::abs(g));
+          }
+          CHECK(std::isfinite(largest));
+          if (!name.ends_with("dx_proj_3.bias")) CHECK(largest > 1e-9);
+        }
+      }
+      optimizer.update(step, warmup_rate(1e-2, step, 20), gradients, m.parameters);
+    }
+    CHECK(loss <= goal);
+  }
+}
+
+TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys than tokens") {
+  for (const std::string& arch : sparse_arch_names()) {
+    for (const auto& [hidden, state, kernel, keys] :
+         {std::tuple{1, 1, 1, 2}, {3, 7, 9, 4}, {5, 30, 2, 500}}) {
+      INFO(arch);
+      ModelConfig config = small_config(arch);
+      config.hidden_size = hidden;
+      config.intermediate_size = 2 * hidden;
+      config.state_size = state;
+      config.conv_kernel = kernel;
+      config.sparse_keys = keys;
+      config.time_step_rank = 1;
+      const TestModel m(config, DType::float32, 8);
+      for (const std::vector<std::int64_t>& lengths :
+           {std::vector<std::int64_t>{1}, {1, 2, 1}, {0, 17, 0}}) {
+        const Sequences sequences = Sequences::of_lengths(lengths);
+        Tensor tokens = Tensor::full({sequences.tokens()}, 11, DType::int32);
+        const Tensor logits = m.logits(sequences, tokens);
+        CHECK(logits.size(0) == sequences.tokens());
+        bool finite = true;
+        for (const float x : logits.values<float>()) finite = finite && std::isfinite(x);
+        CHECK(finite);
+      }
+    }
+  }
+}
+
+TEST_CASE("tokens outside the vocabulary are refused") {
+  const TestModel m(small_config("none"), DType::float32, 1);
+  const Tensor tokens = Tensor::full({3}, 99999, DType::int32);
+  CHECK(error_of([&] { m.logits(Sequences::single(3), tokens); }).find("99999") !=
+        std::string::npos);
+}

@@ -1,0 +1,91 @@
+#include "models/parameters.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "models/model.h"
+#include "tests/support/compare.h"
+
+using namespace hax;
+using namespace hax::test;
+
+namespace {
+
+struct Moments {
+  double mean = 0, deviation = 0, low = 0, high = 0;
+};
+
+Moments moments_of(const Tensor& t) {
+  Moments m{0, 0, 1e300, -1e300};
+  for (const float x : t.values<float>()) {
+    m.mean += x / static_cast<double>(t.numel());
+    m.low = std::min<double>(m.low, x);
+    m.high = std::max<double>(m.high, x);
+  }
+  for (const float x : t.values<float>()) {
+    m.deviation += (x - m.mean) * (x - m.mean) / static_cast<double>(t.numel());
+  }
+  m.deviation = std::sqrt(m.deviation);
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("parameters have the released names, shapes and counts") {
+  const Model model(named_config("mamba", "sign_bin_lsh+key_selection"));
+  CHECK(model.parameters().count() == 86658);  // PERFORMANCE: Mamba+HAX
+  const Parameters p(model.parameters());
+  CHECK(p.find("backbone.embeddings.weight").shape() == Shape{100, 64});
+  CHECK(p.find("backbone.layers.1.mixer.conv1d.weight").shape() == Shape{128, 1, 4});
+  CHECK(p.find("backbone.layers.0.mixer.x_proj.weight").shape() == Shape{40, 128});
+  CHECK(p.find("backbone.layers.0.mixer.xx_proj.weight").shape() == Shape{32, 128});
+  CHECK(p.find("backbone.layers.1.mixer.dx_proj_3.bias").shape() == Shape{1});
+  CHECK(p.find("backbone.norm_f.weight").shape() == Shape{64});
+  CHECK(!p.find("backbone.layers.0.mixer.in_proj.bias").defined());
+}
+
+TEST_CASE("initial values follow their distributions") {
+  const Model model(named_config("mamba_2x", "key_selection"));
+  Parameters p(model.parameters());
+  p.initialize(7);
+  const Moments w = moments_of(p.find("backbone.layers.0.mixer.in_proj.weight"));
+  CHECK(std::abs(w.mean) < 0.002);
+  CHECK(w.deviation == doctest::Approx(0.1).epsilon(0.02));
+  const Moments conv = moments_of(p.find("backbone.layers.0.mixer.conv1d.weight"));
+  CHECK(conv.low >= -0.5);
+  CHECK(conv.high <= 0.5);
+  CHECK(conv.deviation == doctest::Approx(0.5 / std::sqrt(3.0)).epsilon(0.05));
+  const Moments dt = moments_of(p.find("backbone.layers.0.mixer.dt_proj.weight"));
+  CHECK(dt.high <= 1 / std::sqrt(8.0));
+  CHECK(dt.high > 0.9 / std::sqrt(8.0));
+  const Tensor A_log = p.find("backbone.layers.1.mixer.A_log");
+  CHECK(A_log.data<float>()[16 * 5 + 3] == doctest::Approx(std::log(4.0)));
+  for (const float b : p.find("backbone.layers.0.mixer.dt_proj.bias").values<float>()) {
+    const double step = std::log1p(std::exp(static_cast<double>(b)));
+    CHECK(step >= 0.00099);
+    CHECK(step <= 0.1001);
+  }
+  CHECK(moments_of(p.find("backbone.layers.0.mixer.D")).low == 1);
+  CHECK(moments_of(p.find("backbone.layers.0.mixer.E")).high == 1);
+  CHECK(moments_of(p.find("backbone.layers.0.mixer.dx_proj_1.bias")).high == 0);
+}
+
+TEST_CASE("equal parts of different architectures start equal, other seeds differ") {
+  const Model plain(named_config("mamba", "none")), hax(named_config("mamba", "key_selection"));
+  Parameters a(plain.parameters()), b(hax.parameters()), c(plain.parameters());
+  a.initialize(1);
+  b.initialize(1);
+  c.initialize(2);
+  const std::string name = "backbone.layers.1.mixer.out_proj.weight";
+  CHECK(same_bits(a.find(name), b.find(name)));
+  CHECK(!same_bits(a.find(name), c.find(name)));
+  CHECK(!same_bits(a.find(name), a.find("backbone.layers.0.mixer.out_proj.weight")));
+}
+
+TEST_CASE("a parameter is declared once") {
+  ParamTable table;
+  table.add("w", {3}, Init::constant(0));
+  CHECK(error_of([&] { table.add("w", {3}, Init::constant(0)); }) ==
+        "parameter 'w' is declared twice");
+}

@@ -1,0 +1,42 @@
+#include "tests/support/models.h"
+
+#include "data/sample_source.h"
+
+namespace hax::test {
+
+ModelConfig small_config(const std::string& sparse_arch) {
+  ModelConfig config = named_config("mamba", sparse_arch);
+  config.vocab_size = 48;
+  config.hidden_size = 24;
+  config.intermediate_size = 48;
+  config.state_size = 8;
+  config.time_step_rank = 4;
+  config.sparse_keys = 8;
+  config.num_hash = 0;
+  config.data_max_length = 64;
+  return config;
+}
+
+TestModel::TestModel(ModelConfig config, DType dtype, std::uint64_t seed)
+    : task(make_task(2, Range{2, 4}, Range{2, 4}, 8)),
+      model(std::move(config)),
+      parameters(model.parameters(), dtype) {
+  parameters.initialize(seed);
+}
+
+Batch TestModel::batch(std::int64_t count) const {
+  return read_batch(StreamSource(task, 1, Split::train), 0, count);
+}
+
+Tensor TestModel::logits(const Sequences& sequences, const Tensor& tokens,
+                         const Tensor& rows) const {
+  const NoGrad no_grad;
+  const Leaves leaves(parameters);
+  const DrawnInputs random(17, 3);
+  return model
+      .forward({.parameters = leaves, .random = random, .sequences = sequences, .training = false},
+               tokens, rows)
+      .logits.value();
+}
+
+}  // namespace hax::test

@@ -1,0 +1,35 @@
+// Numeric fixtures of an independent implementation (tests/fixtures/README.md), and how hax
+// compares with them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/dtype.h"
+
+namespace hax {
+
+/// One compared tensor.
+struct FixtureError {
+  std::string what;
+  double error =
+      0;  ///< max|a-b| / max|b|; scalars below 1e-3 absolutely; infinite when sets differ
+};
+
+struct FixtureReport {
+  bool stored_as_float64 = false;
+  std::vector<FixtureError> all_rows;  ///< one pack, every row computed
+  std::vector<FixtureError>
+      as_training;  ///< as the trainer runs it: shards, threads, rows wanted only
+};
+
+/// Builds the model of a fixture file from its metadata, runs forward and backward on its tokens,
+/// hash matrices and candidates in `dtype`, and compares logits, layer outputs, losses, attended
+/// sets, scores, ranking targets and the gradient of every parameter. Throws Error when the file is
+/// not such a fixture.
+FixtureReport check_fixture(const std::string& path, DType dtype);
+
+/// The largest error; NaN counts as infinite.
+FixtureError worst_of(const std::vector<FixtureError>& errors);
+
+}  // namespace hax

@@ -1,0 +1,89 @@
+// Joint recall as a Task: streamed samples or a dataset folder.
+#include <optional>
+
+#include "data/dataset.h"
+#include "data/sample_source.h"
+#include "train/task.h"
+
+namespace hax {
+namespace {
+
+using Sources = std::array<std::shared_ptr<const SampleSource>, kSplits.size()>;
+
+class JointRecall final : public Task {
+ public:
+  /// `counts`: samples used of the validation and test split.
+  JointRecall(Sources sources, std::int64_t valid, std::int64_t test, std::string text)
+      : sources_(std::move(sources)), valid_(valid), test_(test), text_(std::move(text)) {}
+
+  std::int64_t vocab_size() const override { return source(Split::train).task().vocab_size(); }
+  std::string describe() const override { return text_; }
+  Batch train_batch(std::int64_t first, std::int64_t count) const override {
+    return read_batch(source(Split::train), first, count);
+  }
+  std::int64_t count(Split split) const override {
+    check_usage(split != Split::train, "evaluation takes the valid or the test split");
+    return split == Split::valid ? valid_ : test_;
+  }
+  Batch batch(Split split, std::int64_t first, std::int64_t count) const override {
+    return read_batch(source(split), first, count);
+  }
+
+ private:
+  const SampleSource& source(Split split) const {
+    return *sources_[static_cast<std::size_t>(split)];
+  }
+
+  Sources sources_;
+  std::int64_t valid_, test_;
+  std::string text_;
+};
+
+std::unique_ptr<Task> stream(const TrainOptions& options) {
+  constexpr std::int64_t kEvaluationSamples = 1440;
+  const auto range = [](const std::string& text, const char* flag) {
+    return text.empty() ? std::nullopt : std::optional(parse_range(text, flag));
+  };
+  check_usage(options.levels <= kMaxLevels, "--levels {}: expected 1 to {}", options.levels,
+              kMaxLevels);
+  const JointRecallTask task =
+      make_task(static_cast<std::int32_t>(options.levels), range(options.contexts, "--contexts"),
+                range(options.keys, "--keys"), static_cast<std::int32_t>(options.values));
+  const auto count = [](std::int64_t wanted) { return wanted > 0 ? wanted : kEvaluationSamples; };
+  const std::int64_t valid = count(options.valid_samples), test = count(options.test_samples);
+  const auto seed = static_cast<std::uint64_t>(options.seed);
+  const Sources sources{std::make_shared<StreamSource>(task, seed, Split::train),
+                        std::make_shared<StreamSource>(task, seed, Split::valid, valid),
+                        std::make_shared<StreamSource>(task, seed, Split::test, test)};
+  return std::make_unique<JointRecall>(sources, valid, test,
+                                       "streamed joint recall, " + to_string(task));
+}
+
+std::unique_ptr<Task> from_folder(const TrainOptions& options) {
+  const TrainOptions defaults;
+  check_usage(options.contexts.empty() && options.keys.empty() &&
+                  options.values == defaults.values && options.levels == defaults.levels,
+              "--data_dir has its own task: leave out --contexts, --keys, --values and --levels");
+  const Dataset dataset(options.data_dir);
+  const auto limited = [&](Split split, std::int64_t wanted, const char* flag) {
+    const std::int64_t there = dataset.source(split)->count().value_or(0);
+    check_usage(wanted <= there, "--{} {}: {} has {} {} samples", flag, wanted, options.data_dir,
+                there, name_of(split));
+    return wanted > 0 ? wanted : there;
+  };
+  const std::int64_t valid = limited(Split::valid, options.valid_samples, "valid_samples");
+  const std::int64_t test = limited(Split::test, options.test_samples, "test_samples");
+  return std::make_unique<JointRecall>(
+      Sources{dataset.source(Split::train), dataset.source(Split::valid),
+              dataset.source(Split::test)},
+      valid, test,
+      fmt::format("joint recall from {}, {}", options.data_dir, to_string(dataset.task())));
+}
+
+}  // namespace
+
+std::unique_ptr<Task> open_task(const TrainOptions& options) {
+  return options.data_dir.empty() ? stream(options) : from_folder(options);
+}
+
+}  // namespace hax

@@ -1,0 +1,41 @@
+// AdamW (Loshchilov and Hutter, 2019) over one flat buffer.
+#pragma once
+
+#include "models/parameters.h"
+
+namespace hax {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+};
+
+/// First and second moments of every parameter. float32.
+class AdamW {
+ public:
+  AdamW(const ParamTable& table, AdamWOptions options = {});
+
+  /// One update with learning rate `lr`; `step` counts from 1:
+  ///     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+  ///     p = p (1 - lr wd) - lr (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps)
+  void update(std::int64_t step, double lr, const Parameters& gradients, Parameters& parameters);
+
+  Parameters& first_moments() { return m_; }
+  Parameters& second_moments() { return v_; }
+  const Parameters& first_moments() const { return m_; }
+  const Parameters& second_moments() const { return v_; }
+
+ private:
+  AdamWOptions options_;
+  Parameters m_, v_;
+};
+
+/// Linear warm-up, then constant: lr min(1, step / warmup), step from 1. warmup 0: constant.
+double warmup_rate(double lr, std::int64_t step, std::int64_t warmup);
+
+/// Euclidean norm of all gradients together, summed in double from front to back.
+double global_norm(const Parameters& gradients);
+
+/// Scales the gradients so that their norm is at most `limit`, given their norm.
+void clip(Parameters& gradients, double norm, double limit);
+
+}  // namespace hax

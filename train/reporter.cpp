@@ -1,0 +1,75 @@
+#include "train/reporter.h"
+
+#include <unistd.h>
+
+#include <cmath>
+
+#include "engine/check.h"
+
+namespace hax {
+
+std::string format_duration(double seconds) {
+  const auto total = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
+  if (total < 60) return fmt::format("{} s", total);
+  if (total < 3600) return fmt::format("{} min {} s", total / 60, total % 60);
+  return fmt::format("{} h {} min", total / 3600, total % 3600 / 60);
+}
+
+Reporter::Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every)
+    : out_(out),
+      log_(log),
+      live_(::isatty(::fileno(out)) != 0),
+      steps_(steps),
+      plain_every_(plain_every),
+      start_(std::chrono::steady_clock::now()) {}
+
+double Reporter::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+std::string Reporter::describe(std::int64_t step, const StepResult& result) const {
+  const double elapsed = std::max(seconds(), 1e-9);
+  const double left =
+      elapsed / static_cast<double>(step - first_step_ + 1) * static_cast<double>(steps_ - step);
+  std::string text = fmt::format("step {}/{}  loss {:.4f}", step, steps_, loss_);
+  if (result.gate_loss != 0) text += fmt::format("  ranking {:.4f}", gate_loss_);
+  text += fmt::format("  accuracy {:5.1f} %  {:.0f} tokens/s  {} left", 100 * accuracy_,
+                      tokens_ / elapsed, format_duration(left));
+  return text;
+}
+
+void Reporter::step(std::int64_t step, const StepResult& result) {
+  const bool first = first_step_ < 0;
+  if (first) first_step_ = step;
+  // An average over about the last 20 steps; the metrics file has the exact numbers.
+  const double share = first ? 1 : 0.05;
+  loss_ += share * (result.lm_loss - loss_);
+  gate_loss_ += share * (result.gate_loss - gate_loss_);
+  accuracy_ += share * (result.accuracy - accuracy_);
+  tokens_ += static_cast<double>(result.tokens);
+
+  const bool plain = step % plain_every_ == 0 || step == steps_;
+  if (live_ && seconds() - shown_at_ > 0.25) {
+    shown_at_ = seconds();
+    fmt::print(out_, "\r\x1b[K{}", describe(step, result));
+    std::fflush(out_);
+  } else if (!live_ && plain) {
+    fmt::print(out_, "{}\n", describe(step, result));
+    std::fflush(out_);
+  }
+  if (log_ && plain) {
+    fmt::print(log_, "{}\n", describe(step, result));
+    std::fflush(log_);
+  }
+}
+
+void Reporter::line(const std::string& text) {
+  fmt::print(out_, "{}{}\n", live_ ? "\r\x1b[K" : "", text);
+  std::fflush(out_);
+  if (log_) {
+    fmt::print(log_, "{}\n", text);
+    std::fflush(log_);
+  }
+}
+
+}  // namespace hax

@@ -1,0 +1,40 @@
+// What a run tells people while it goes: one calm line on a terminal, plain lines elsewhere.
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "train/step.h"
+
+namespace hax {
+
+class Reporter {
+ public:
+  /// Writes to `out`; a live line is used when it is a terminal. Plain lines also go to `log` (may
+  /// be null).
+  Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every);
+
+  /// After each step.
+  void step(std::int64_t step, const StepResult& result);
+  /// A line that stays.
+  void line(const std::string& text);
+
+ private:
+  double seconds() const;
+  std::string describe(std::int64_t step, const StepResult& result) const;
+
+  std::FILE* out_;
+  std::FILE* log_;
+  bool live_;
+  std::int64_t steps_, plain_every_;
+  std::int64_t first_step_ = -1;
+  double tokens_ = 0, shown_at_ = -1;
+  double loss_ = 0, gate_loss_ = 0, accuracy_ = 0;  // smoothed over recent steps
+  std::chrono::steady_clock::time_point start_;
+};
+
+/// "4 s", "3 min 20 s", "1 h 5 min"
+std::string format_duration(double seconds);
+
+}  // namespace hax

@@ -1,0 +1,31 @@
+// What the trainer trains on: batches of packed sequences with target rows. The trainer knows
+// nothing else of the data.
+#pragma once
+
+#include <memory>
+
+#include "data/batch.h"
+#include "data/joint_recall.h"
+#include "train/options.h"
+
+namespace hax {
+
+class Task {
+ public:
+  virtual ~Task() = default;
+  /// Tokens a model needs.
+  virtual std::int64_t vocab_size() const = 0;
+  /// One line for people: what the data is.
+  virtual std::string describe() const = 0;
+  /// Samples first, ..., first + count - 1 of the endless training order.
+  virtual Batch train_batch(std::int64_t first, std::int64_t count) const = 0;
+  /// Samples of the validation or test split.
+  virtual std::int64_t count(Split split) const = 0;
+  virtual Batch batch(Split split, std::int64_t first, std::int64_t count) const = 0;
+};
+
+/// Joint recall: from the folder of --data_dir, or streamed. Throws UsageError or Error when the
+/// options do not fit together, or the folder is not a dataset.
+std::unique_ptr<Task> open_task(const TrainOptions& options);
+
+}  // namespace hax

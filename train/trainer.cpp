@@ -1,0 +1,227 @@
+#include "train/trainer.h"
+
+#include <omp.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "engine/files.h"
+#include "train/evaluate.h"
+#include "train/reporter.h"
+#include "train/run_files.h"
+
+namespace hax {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+struct Trainer::Run {
+  TrainOptions options;
+  fs::path folder;
+  std::unique_ptr<Task> task;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Parameters> parameters, gradients;
+  std::unique_ptr<AdamW> optimizer;
+  RunState state;
+  std::int64_t saved_step = -1;
+
+  explicit Run(const TrainOptions& chosen) : options(chosen), folder(chosen.save_dir) {
+    options.validate();
+    if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
+    task = open_task(options);
+    model = std::make_unique<Model>(options.model_config(task->vocab_size()));
+    parameters = std::make_unique<Parameters>(model->parameters());
+    gradients = std::make_unique<Parameters>(model->parameters());
+    optimizer = std::make_unique<AdamW>(
+        model->parameters(),
+        AdamWOptions{options.beta1, options.beta2, options.adam_eps, options.weight_decay});
+  }
+
+  void save() {
+    if (saved_step == state.step) return;
+    save_run(folder / "last", *model, *parameters, *optimizer, state);
+    saved_step = state.step;
+  }
+
+  bool validation_is_due(bool at_end) const {
+    const bool due = at_end || state.step % options.valid_step == 0;
+    return due && state.step > state.validated_step;
+  }
+
+  StepResult train_step(MetricsFile& metrics);
+  void validate(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
+  RunResult finish(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
+  void require_finite(const StepResult& result, double norm, const Batch& batch,
+                      const RandomInputs& random, const StepOptions& step) const;
+};
+
+void Trainer::Run::require_finite(const StepResult& result, double norm, const Batch& batch,
+                                  const RandomInputs& random, const StepOptions& step) const {
+  if (std::isfinite(result.loss) && std::isfinite(norm)) return;
+  const std::string where = find_first_nonfinite(*model, *parameters, batch, random, step);
+  throw Error(fmt::format(
+      "step {}: {} is not finite; the first NaN or Inf comes from {}. Try a smaller --lr, more "
+      "--warmup_step or --clip_norm 1; the last good checkpoint is {}",
+      state.step + 1, std::isfinite(result.loss) ? "the gradient" : "the loss",
+      where.empty() ? "the sum over sequences" : where,
+      saved_step >= 0 ? (folder / "last").string() : "none yet"));
+}
+
+StepResult Trainer::Run::train_step(MetricsFile& metrics) {
+  const std::int64_t number = state.step + 1, batch_size = options.bsz * options.grad_acc;
+  const Batch batch = task->train_batch(state.step * batch_size, batch_size);
+  const DrawnInputs random(static_cast<std::uint64_t>(options.seed),
+                           static_cast<std::uint32_t>(number));
+  const StepOptions step{options.gate_loss_weight, options.shards};
+  const StepResult result = step_gradients(*model, *parameters, batch, random, step, *gradients);
+  const double norm = global_norm(*gradients);
+  require_finite(result, norm, batch, random, step);
+  if (options.clip_norm > 0) clip(*gradients, norm, options.clip_norm);
+  const double lr = warmup_rate(options.lr, number, options.warmup_step);
+  optimizer->update(number, lr, *gradients, *parameters);
+  state.step = number;
+  if (number % options.log_step == 0 || number == options.step) {
+    metrics.append(Json{
+        {"step", number},
+        {"loss", result.lm_loss},
+        {"gate_loss", result.gate_loss},
+        {"accuracy", result.accuracy},
+        {"grad_norm", norm},
+        {"lr", lr}}.dump());
+  }
+  return result;
+}
+
+void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
+                            const std::function<bool()>& stop) {
+  const StepResult result = evaluate(*model, *parameters, *task, Split::valid,
+                                     static_cast<std::uint64_t>(options.seed), stop);
+  if (stop()) return;  // unfinished: the step will be validated again after resuming
+  state.validated_step = state.step;
+  metrics.append(Json{
+      {"step", state.step}, {"valid_loss", result.lm_loss}, {"valid_accuracy", result.accuracy}}
+                     .dump());
+  const bool best = result.accuracy > state.best_accuracy;
+  if (best) {
+    state.best_accuracy = result.accuracy;
+    state.best_step = state.step;
+    save_model(folder / "best", *model, *parameters);
+  }
+  reporter.line(fmt::format("validation at step {}: accuracy {:.2f} %, loss {:.4f}{}", state.step,
+                            100 * result.accuracy, result.lm_loss,
+                            best ? ", the best so far" : ""));
+}
+
+RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
+                               const std::function<bool()>& stop) {
+  const LoadedModel best = load_model(folder / "best");
+  const StepResult test = evaluate(*best.model, *best.parameters, *task, Split::test,
+                                   static_cast<std::uint64_t>(options.seed), stop);
+  RunResult result{.step = state.step,
+                   .best_step = state.best_step,
+                   .valid_accuracy = state.best_accuracy,
+                   .test_accuracy = test.accuracy,
+                   .test_loss = test.lm_loss};
+  if (stop()) return result;
+  result.finished = true;
+  metrics.append(Json{{"step", state.step},
+                      {"best_step", state.best_step},
+                      {"test_loss", test.lm_loss},
+                      {"test_accuracy", test.accuracy}}
+                     .dump());
+  const Json json{{"base_arch", options.base_arch},
+                  {"sparse_arch", model->config().sparse_arch},
+                  {"parameters", model->parameters().count()},
+                  {"lr", options.lr},
+                  {"seed", options.seed},
+                  {"step", state.step},
+                  {"best_step", state.best_step},
+                  {"valid_accuracy", state.best_accuracy},
+                  {"test_samples", test.samples},
+                  {"test_loss", test.lm_loss},
+                  {"test_accuracy", test.accuracy}};
+  write_file_atomically(folder / "result.json", json.dump(2) + "\n");
+  reporter.line(fmt::format("test: accuracy {:.2f} %, loss {:.4f} ({} samples, model of step {})",
+                            100 * test.accuracy, test.lm_loss, test.samples, state.best_step));
+  return result;
+}
+
+Trainer::Trainer(std::unique_ptr<Run> run) : run_(std::move(run)) {}
+Trainer::~Trainer() = default;
+Trainer::Trainer(Trainer&&) noexcept = default;
+
+Trainer Trainer::start(const TrainOptions& options) {
+  check_usage(!options.save_dir.empty(), "--save_dir is missing: the folder for this run");
+  const fs::path folder = options.save_dir;
+  check_usage(!fs::exists(folder / "recipe.json"),
+              "--save_dir {} already holds a run; continue it with --resume {} or choose another "
+              "folder",
+              folder.string(), folder.string());
+  auto run = std::make_unique<Run>(options);
+  run->parameters->initialize(static_cast<std::uint64_t>(options.seed));
+  make_directories(folder);
+  write_file_atomically(folder / "config.json", to_json(run->model->config()));
+  write_file_atomically(folder / "recipe.json", to_json(options));
+  return Trainer(std::move(run));
+}
+
+Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
+  auto run = std::make_unique<Run>(options);
+  run->folder = folder;
+  const fs::path last = existing_checkpoint(folder / "last");
+  if (fs::exists(last)) {
+    run->state = load_run(last, *run->model, *run->parameters, *run->optimizer);
+    run->saved_step = run->state.step;
+  } else {
+    run->parameters->initialize(static_cast<std::uint64_t>(options.seed));  // stopped before a save
+  }
+  check_usage(options.step >= run->state.step, "--step {}: this run already stands at step {}",
+              options.step, run->state.step);
+  write_file_atomically(folder / "recipe.json", to_json(options));
+  return Trainer(std::move(run));
+}
+
+RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
+  Run& run = *run_;
+  const auto stop = [&stop_flag] { return stop_flag.load(); };
+  const LogFile log(run.folder / "log.txt");
+  MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step);
+  Reporter reporter(stdout, log.handle(), run.options.step, run.options.log_step);
+  reporter.line(fmt::format(
+      "{} + {}: {} parameters, {}; {}", run.options.base_arch, run.model->config().sparse_arch,
+      run.model->parameters().count(),
+      run.state.step == 0 ? "new run" : fmt::format("resumed at step {}", run.state.step),
+      run.task->describe()));
+  while (!stop()) {
+    const bool at_end = run.state.step >= run.options.step;
+    if (run.validation_is_due(at_end)) {
+      run.validate(metrics, reporter, stop);
+      if (!stop()) run.save();
+    } else if (at_end) {
+      break;
+    } else {
+      const StepResult result = run.train_step(metrics);
+      reporter.step(run.state.step, result);
+    }
+  }
+  RunResult result{.step = run.state.step, .best_step = run.state.best_step};
+  if (!stop()) result = run.finish(metrics, reporter, stop);
+  if (!result.finished) {
+    run.save();
+    reporter.line(fmt::format("stopped at step {} and saved; continue with hax train --resume {}",
+                              run.state.step, run.folder.string()));
+  }
+  return result;
+}
+
+TrainOptions options_of_run(const fs::path& folder) {
+  const fs::path recipe = folder / "recipe.json";
+  check(fs::exists(recipe), "{} is not a run folder: it has no recipe.json", folder.string());
+  TrainOptions options;
+  apply_recipe(read_file(recipe), recipe.string(), options);
+  options.save_dir = folder.string();
+  return options;
+}
+
+}  // namespace hax
