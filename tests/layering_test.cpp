@@ -132,3 +132,19 @@ TEST_CASE("the include check notices every kind of violation") {
   CHECK(wrong("tests/a.h", "#include \"tools/t.h\"").empty());
   CHECK(wrong("engine/a.h", "#include <vector>").empty());
 }
+
+TEST_CASE("names of test cases are such that ctest can list them") {
+  // CMake's lists come apart at a semicolon and run together at a square bracket.
+  static const std::regex name(R"re(TEST_CASE\w*\("([^"]*)")re");
+  int names = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(HAX_SOURCE_DIR) / "tests")) {
+    if (!entry.path().string().ends_with("_test.cpp")) continue;
+    const std::string text = read_file(entry.path());
+    for (std::sregex_iterator match(text.begin(), text.end(), name), end; match != end; ++match) {
+      ++names;
+      INFO(entry.path().string() << ": " << match->str(1));
+      CHECK(match->str(1).find_first_of("[];\\") == std::string::npos);
+    }
+  }
+  CHECK(names >= 100);
+}

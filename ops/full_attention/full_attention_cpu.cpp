@@ -37,17 +37,16 @@ struct Heads {
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(std::int64_t count)
-      : memory_(Tensor::empty({count}, dtype_of<T>)), next_(memory_.data<T>()) {}
+  explicit Scratch(std::int64_t count) : memory_(Tensor::empty({count}, dtype_of<T>)) {}
   T* take(std::int64_t count) {
-    T* taken = next_;
-    next_ += count;
-    return taken;
+    Tensor taken = memory_.rows(used_, used_ + count);  // throws when there is not enough left
+    used_ += count;
+    return taken.data<T>();
   }
 
  private:
   Tensor memory_;
-  T* next_;
+  std::int64_t used_ = 0;
 };
 
 void check_rows(const Tensor& rows, std::int64_t tokens) {

@@ -211,7 +211,8 @@ TEST_CASE("below is bounded and without bias") {
   }
 }
 
-TEST_CASE("uniform draws lie in [0, 1) on a grid of 2^-24, with mean 1/2 and variance 1/12") {
+TEST_CASE(
+    "uniform draws lie from 0 to below 1 on a grid of 2^-24, with mean 1/2 and variance 1/12") {
   constexpr int kCount = 1'000'000;
   RandomStream stream({.seed = 3});
   double mean = 0, square = 0;
@@ -243,7 +244,7 @@ TEST_CASE("fill_normal and fill_uniform give both types the same draws") {
   for (const float value : filled.values<float>()) CHECK(value == 2 * stream.normal());
 }
 
-TEST_CASE("fill_uniform stays inside [low, high) even where float32 is coarse") {
+TEST_CASE("fill_uniform never reaches its upper bound, even where float32 is coarse") {
   const std::pair<double, double> ranges[] = {
       {1, 1 + 0x1p-22},   // two numbers; the upper half would round up to high
       {1000, 1000.0001},  // high is no float32 and rounds up

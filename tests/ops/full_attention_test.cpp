@@ -40,15 +40,15 @@ std::vector<std::int32_t> every(std::int32_t step, std::int32_t begin, std::int3
 }
 
 std::vector<Problem> problems() {
-  const Sequences several({0, 70, 70, 71, 263, 264, 300}, {});
-  std::vector<Problem> list{
+  const Sequences several({0, 70, 70, 71, 263, 264, 300});
+  return {
       {"one token", Sequences::single(1), {}, 1, 1},
       {"one short sequence", Sequences::single(5), {.scale = 0.3}, 3, 2},
       {"exactly one tile", Sequences::single(64), {}, 16, 16},
       {"one token more than a tile", Sequences::single(65), {}, 17, 33},
       {"several sequences", several, {.scale = 0.25}, 8, 8},
       {"grouped heads", several, {.heads = 6, .kv_heads = 2, .scale = 0.5}, 5, 7},
-      {"wide heads", Sequences::single(150), {.heads = 2, .scale = 0.1}, 70, 130},
+      {"wide heads", Sequences::single(150), {.heads = 2, .kv_heads = 2, .scale = 0.1}, 70, 130},
       {"window of 1", several, {.window = 1}, 4, 3},
       {"window of 50", several, {.heads = 2, .kv_heads = 2, .window = 50}, 4, 20},
       {"window of 64", several, {.window = 64}, 16, 64},
@@ -65,8 +65,6 @@ std::vector<Problem> problems() {
       {"values of nothing", Sequences::single(80), {}, 4, 0},
       {"large scores", Sequences::single(130), {.scale = 40.0}, 9, 4},
   };
-  list[6].options.kv_heads = 2;
-  return list;
 }
 
 struct Expected {
