@@ -80,10 +80,10 @@ Batch pack(const JointRecallTask& task, std::span<const std::vector<std::int32_t
 Batch pack_padded(const Tensor& tokens, const Tensor& labels, const Tensor& mask,
                   const Tensor& attention_mask) {
   check(tokens.rank() == 2, "pack_padded: tokens are {}, expected [B, L]",
-        to_string(tokens.shape()));
+        tokens.shape());
   for (const Tensor* tensor : {&tokens, &labels, &mask, &attention_mask}) {
     check(tensor->shape() == tokens.shape(), "pack_padded: shapes {} and {}, expected equal ones",
-          to_string(tokens.shape()), to_string(tensor->shape()));
+          tokens.shape(), tensor->shape());
     check(!is_floating(tensor->dtype()), "pack_padded: type {}, expected integers",
           name_of(tensor->dtype()));
   }

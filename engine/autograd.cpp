@@ -25,6 +25,13 @@ std::string describe(const Node& node) {
   return node.scope->empty() ? node.op : fmt::format("{} in {}", node.op, *node.scope);
 }
 
+// check(), with the node's place in front; nothing is formatted while all is well.
+template <class... Args>
+void check_node(bool ok, const Node& node, fmt::format_string<Args...> message, Args&&... args) {
+  if (!ok) [[unlikely]]
+    throw Error(describe(node) + fmt::format(message, std::forward<Args>(args)...));
+}
+
 std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
                                 std::span<const Var> inputs, Backward backward) {
   auto node = std::make_shared<Node>();
@@ -65,15 +72,14 @@ void add_gradient(Node& node, int output, const Tensor& grad) {
 }
 
 void check_gradients(const Node& node, const Grads& dx) {
-  check(dx.size() == node.inputs.size(), "{}: backward returned {} gradients for {} inputs",
-        describe(node), dx.size(), node.inputs.size());
+  check_node(dx.size() == node.inputs.size(), node,
+             ": backward returned {} gradients for {} inputs", dx.size(), node.inputs.size());
   for (std::size_t i = 0; i < dx.size(); ++i) {
     if (!dx[i].defined()) continue;
     const Node::Edge& edge = node.inputs[i];
-    check(dx[i].shape() == edge.shape && dx[i].dtype() == edge.dtype,
-          "{}: the gradient of input {} is {} {}, the input is {} {}", describe(node), i,
-          name_of(dx[i].dtype()), to_string(dx[i].shape()), name_of(edge.dtype),
-          to_string(edge.shape));
+    check_node(dx[i].shape() == edge.shape && dx[i].dtype() == edge.dtype, node,
+               ": the gradient of input {} is {} {}, the input is {} {}", i, name_of(dx[i].dtype()),
+               dx[i].shape(), name_of(edge.dtype), edge.shape);
   }
 }
 
@@ -101,8 +107,8 @@ void visit_op(Node& node) {
   std::vector<Tensor> dy;
   for (Node::Output& output : node.outputs) dy.push_back(std::exchange(output.grad, Tensor{}));
   if (std::ranges::none_of(dy, &Tensor::defined)) return;
-  check(static_cast<bool>(node.backward),
-        "{} has no gradient: detach its input, or take its result out of the loss", describe(node));
+  check_node(static_cast<bool>(node.backward), node,
+             " has no gradient: detach its input, or take its result out of the loss");
   const Grads dx = node.backward(dy);
   check_gradients(node, dx);
   for (Watcher* watcher : state().watchers) {
@@ -195,20 +201,18 @@ void backward(const Var& loss, Tensor seed) {
   check(loss.requires_grad(), "backward: the loss does not depend on any leaf");
   if (!seed.defined()) {
     check(loss.value().numel() == 1, "backward: the loss has shape {}; give a seed gradient",
-          to_string(loss.shape()));
+          loss.shape());
     seed = Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device());
   }
   check(seed.shape() == loss.shape() && seed.dtype() == loss.dtype() &&
             seed.device() == loss.device(),
         "backward: the seed is {} {} on {}, the loss is {} {} on {}", name_of(seed.dtype()),
-        to_string(seed.shape()), name_of(seed.device()), name_of(loss.dtype()),
-        to_string(loss.shape()), name_of(loss.device()));
+        seed.shape(), name_of(seed.device()), name_of(loss.dtype()), loss.shape(),
+        name_of(loss.device()));
   auto nodes = nodes_newest_first(loss.node());
   for (const std::shared_ptr<Node>& node : nodes) {
-    check(
-        !node->spent,
-        "backward through {}: its graph was freed by an earlier backward(); run the forward again",
-        describe(*node));
+    check_node(!node->spent, *node,
+               ": its graph was freed by an earlier backward(); run the forward again");
   }
   add_gradient(*loss.node(), loss.output_index(), std::exchange(seed, Tensor{}));
   try {

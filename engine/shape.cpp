@@ -17,7 +17,7 @@ Shape::Shape(std::span<const std::int64_t> sizes) : rank_(static_cast<int>(sizes
 
 std::int64_t Shape::operator[](int axis) const {
   const int at = axis < 0 ? axis + rank_ : axis;
-  check(at >= 0 && at < rank_, "axis {} of shape {} does not exist", axis, to_string(*this));
+  check(at >= 0 && at < rank_, "axis {} of shape {} does not exist", axis, *this);
   return sizes_[static_cast<std::size_t>(at)];
 }
 
@@ -26,7 +26,7 @@ std::int64_t Shape::numel() const {
   std::int64_t product = 1;
   for (const std::int64_t size : sizes()) {
     check(product <= std::numeric_limits<std::int64_t>::max() / size,
-          "shape {} has more elements than 64 bits can count", to_string(*this));
+          "shape {} has more elements than 64 bits can count", *this);
     product *= size;
   }
   return product;

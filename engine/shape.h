@@ -1,6 +1,8 @@
 // Sizes of a tensor's axes.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cstdint>
 #include <initializer_list>
@@ -39,3 +41,12 @@ class Shape {
 std::string to_string(const Shape& shape);
 
 }  // namespace hax
+
+/// Shapes print themselves, so that a check whose condition holds formats nothing.
+template <>
+struct fmt::formatter<hax::Shape> : fmt::formatter<std::string> {
+  template <class Context>
+  auto format(const hax::Shape& shape, Context& context) const {
+    return fmt::formatter<std::string>::format(hax::to_string(shape), context);
+  }
+};

@@ -25,7 +25,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   Tensor tensor;
   tensor.numel_ = shape.numel();
   check(tensor.numel_ <= std::numeric_limits<std::int64_t>::max() / size_of(dtype),
-        "a tensor of shape {} and type {} has more bytes than 64 bits can count", to_string(shape),
+        "a tensor of shape {} and type {} has more bytes than 64 bits can count", shape,
         name_of(dtype));
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
@@ -51,7 +51,7 @@ Device Tensor::device() const {
 void Tensor::require(DType wanted) const {
   check(defined(), "an undefined tensor has no data");
   check(dtype_ == wanted, "tensor of type {} and shape {} was accessed as {}", name_of(dtype_),
-        to_string(shape_), name_of(wanted));
+        shape_, name_of(wanted));
 }
 
 void* Tensor::raw() {
@@ -65,9 +65,9 @@ const void* Tensor::raw() const {
 }
 
 Tensor Tensor::reshape(Shape shape) const {
-  check(defined(), "cannot reshape an undefined tensor to {}", to_string(shape));
-  check(shape.numel() == numel_, "cannot reshape {} to {}: {} and {} elements", to_string(shape_),
-        to_string(shape), numel_, shape.numel());
+  check(defined(), "cannot reshape an undefined tensor to {}", shape);
+  check(shape.numel() == numel_, "cannot reshape {} to {}: {} and {} elements", shape_, shape,
+        numel_, shape.numel());
   Tensor tensor = *this;
   tensor.shape_ = shape;
   return tensor;
@@ -75,7 +75,7 @@ Tensor Tensor::reshape(Shape shape) const {
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   check(rank() >= 1 && 0 <= begin && begin <= end && end <= size(0),
-        "rows {}..{} of a tensor of shape {} do not exist", begin, end, to_string(shape_));
+        "rows {}..{} of a tensor of shape {} do not exist", begin, end, shape_);
   std::array<std::int64_t, Shape::kMaxRank> sizes{};
   std::ranges::copy(shape_.sizes(), sizes.begin());
   const std::int64_t row = size(0) == 0 ? 0 : numel_ / size(0);
@@ -163,7 +163,7 @@ Tensor Tensor::to(DType dtype) const {
 
 double Tensor::item() const {
   check(defined(), "item() of an undefined tensor");
-  check(numel_ == 1, "item() needs exactly one element, shape is {}", to_string(shape_));
+  check(numel_ == 1, "item() needs exactly one element, shape is {}", shape_);
   return *to(kCpu).to(DType::float64).data<double>();
 }
 
@@ -177,8 +177,8 @@ void fill(Tensor& tensor, double value) {
 
 void copy(Tensor& destination, const Tensor& source) {
   check(destination.shape() == source.shape() && destination.dtype() == source.dtype(),
-        "copy: {} {} into {} {}", name_of(source.dtype()), to_string(source.shape()),
-        name_of(destination.dtype()), to_string(destination.shape()));
+        "copy: {} {} into {} {}", name_of(source.dtype()), source.shape(),
+        name_of(destination.dtype()), destination.shape());
   copy_bytes(destination.device(), destination.raw(), source.device(), source.raw(),
              static_cast<std::size_t>(source.bytes()));
 }
@@ -186,9 +186,9 @@ void copy(Tensor& destination, const Tensor& source) {
 void accumulate(Tensor& destination, const Tensor& source) {
   check(destination.shape() == source.shape() && destination.dtype() == source.dtype() &&
             destination.device() == source.device(),
-        "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()),
-        to_string(source.shape()), name_of(source.device()), name_of(destination.dtype()),
-        to_string(destination.shape()), name_of(destination.device()));
+        "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()), source.shape(),
+        name_of(source.device()), name_of(destination.dtype()), destination.shape(),
+        name_of(destination.device()));
   check(destination.device().is_cpu(), "this build has no CUDA backend");
   visit_float(destination.dtype(), [&]<class T>() {
     T* to = destination.data<T>();

@@ -103,7 +103,7 @@ void accumulate(Tensor& destination, const Tensor& source);
 template <class T>
 Tensor Tensor::from(std::span<const T> values, Shape shape) {
   check(static_cast<std::int64_t>(values.size()) == shape.numel(),
-        "{} values do not fill a tensor of shape {}", values.size(), to_string(shape));
+        "{} values do not fill a tensor of shape {}", values.size(), shape);
   Tensor tensor = empty(shape, dtype_of<T>);
   T* out = tensor.data<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];

@@ -94,8 +94,7 @@ void read_parameters(const fs::path& path, const SafeTensors& file, const std::s
     check(found != file.tensors.end(), "{}: tensor '{}' is missing; config.json asks for it",
           path.string(), prefix + spec.name);
     check(found->second.shape() == spec.shape, "{}: tensor '{}' is {}, config.json asks for {}",
-          path.string(), prefix + spec.name, to_string(found->second.shape()),
-          to_string(spec.shape));
+          path.string(), prefix + spec.name, found->second.shape(), spec.shape);
     check(is_floating(found->second.dtype()), "{}: tensor '{}' is {}, expected float32",
           path.string(), prefix + spec.name, name_of(found->second.dtype()));
     Tensor target = parameters.view(i);

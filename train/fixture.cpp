@@ -55,7 +55,7 @@ class GivenInputs final : public RandomInputs {
   Tensor hash(int layer, std::int64_t state, std::int64_t columns, DType dtype) const override {
     const Tensor& matrix = fixture_.get(fmt::format("hash.{}", layer));
     check(matrix.shape() == Shape{state, columns}, "{}: hash.{} is {}, expected [{}, {}]",
-          fixture_.path, layer, to_string(matrix.shape()), state, columns);
+          fixture_.path, layer, matrix.shape(), state, columns);
     return matrix.to(dtype);
   }
 
@@ -64,8 +64,8 @@ class GivenInputs final : public RandomInputs {
     const Tensor& all = fixture_.get(fmt::format("candidates.{}", layer));
     check(
         all.rank() == 2 && all.size(1) == keys && first_sequence + sequences.count() <= all.size(0),
-        "{}: candidates.{} is {}, expected {} for each sequence", fixture_.path, layer,
-        to_string(all.shape()), keys);
+        "{}: candidates.{} is {}, expected {} for each sequence", fixture_.path, layer, all.shape(),
+        keys);
     const Tensor mine = all.rows(first_sequence, first_sequence + sequences.count());
     return {mine.to(DType::int32).reshape({mine.numel()}),
             Sequences::of_lengths(
@@ -193,7 +193,7 @@ Parameters parameters_of(const Fixture& fixture, const Model& model) {
     const ParamSpec& spec = parameters.specs()[i];
     const Tensor& value = fixture.get("param." + spec.name);
     check(value.shape() == spec.shape, "{}: param.{} is {}, its configuration asks for {}",
-          fixture.path, spec.name, to_string(value.shape()), to_string(spec.shape));
+          fixture.path, spec.name, value.shape(), spec.shape);
     Tensor target = parameters.view(i);
     copy(target, value.to(fixture.dtype));
   }

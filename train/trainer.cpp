@@ -24,7 +24,7 @@ struct Trainer::Run {
   std::unique_ptr<Parameters> parameters, gradients;
   std::unique_ptr<AdamW> optimizer;
   RunState state;
-  std::int64_t saved_step = -1;
+  RunState saved{.step = -1};  // what last/ holds
 
   explicit Run(const TrainOptions& chosen) : options(chosen), folder(chosen.save_dir) {
     options.validate();
@@ -39,9 +39,9 @@ struct Trainer::Run {
   }
 
   void save() {
-    if (saved_step == state.step) return;
+    if (saved == state) return;
     save_run(folder / "last", *model, *parameters, *optimizer, state);
-    saved_step = state.step;
+    saved = state;
   }
 
   bool validation_is_due(bool at_end) const {
@@ -65,7 +65,7 @@ void Trainer::Run::require_finite(const StepResult& result, double norm, const B
       "--warmup_step or --clip_norm 1; the last good checkpoint is {}",
       state.step + 1, std::isfinite(result.loss) ? "the gradient" : "the loss",
       where.empty() ? "the sum over sequences" : where,
-      saved_step >= 0 ? (folder / "last").string() : "none yet"));
+      saved.step >= 0 ? (folder / "last").string() : "none yet"));
 }
 
 StepResult Trainer::Run::train_step(MetricsFile& metrics) {
@@ -172,7 +172,7 @@ Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
   const fs::path last = existing_checkpoint(folder / "last");
   if (fs::exists(last)) {
     run->state = load_run(last, *run->model, *run->parameters, *run->optimizer);
-    run->saved_step = run->state.step;
+    run->saved = run->state;
   } else {
     run->parameters->initialize(static_cast<std::uint64_t>(options.seed));  // stopped before a save
   }

@@ -11,9 +11,9 @@ Var causal_conv1d(const Var& x, const Var& weight, const Var& bias, const Sequen
   check(x.shape().rank() == 2 && taps.rank() == 3 && taps[0] == x.size(1) && taps[1] == 1 &&
             taps[2] >= 1,
         "causal_conv1d: x is {} and weight is {}, expected [T, C] and [C, 1, W] with W >= 1",
-        to_string(x.shape()), to_string(taps));
+        x.shape(), taps);
   check(!bias.defined() || bias.shape() == Shape{x.size(1)},
-        "causal_conv1d: bias is {}, expected [{}]", to_string(bias.shape()), x.size(1));
+        "causal_conv1d: bias is {}, expected [{}]", bias.shape(), x.size(1));
   check(is_floating(x.dtype()) && weight.dtype() == x.dtype() &&
             (!bias.defined() || bias.dtype() == x.dtype()),
         "causal_conv1d: x is {}, weight is {} and bias is {}, expected float32 or float64 for all",

@@ -8,8 +8,8 @@ namespace {
 
 void check_inputs(const char* op, const Tensor& logits, const Tensor& labels) {
   check(logits.rank() == 2 && labels.shape() == Shape{logits.size(0)},
-        "{}: logits are {} and labels are {}, expected [R, V] and [R]", op,
-        to_string(logits.shape()), to_string(labels.shape()));
+        "{}: logits are {} and labels are {}, expected [R, V] and [R]", op, logits.shape(),
+        labels.shape());
   check(labels.dtype() == DType::int32, "{}: labels are {}, expected int32", op,
         name_of(labels.dtype()));
 }

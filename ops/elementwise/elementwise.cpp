@@ -49,8 +49,8 @@ Var elementwise(const BinaryFunction& f, const Var& a, const Var& b) {
   const char* name = name_of_function(f);
   const bool equal = a.shape() == b.shape();
   check(equal || (b.shape().rank() == 1 && a.shape().rank() > 1 && a.size(-1) == b.size(0)),
-        "{}: a is {} and b is {}, expected equal shapes, or [..., D] and [D]", name,
-        to_string(a.shape()), to_string(b.shape()));
+        "{}: a is {} and b is {}, expected equal shapes, or [..., D] and [D]", name, a.shape(),
+        b.shape());
   check(is_floating(a.dtype()) && a.dtype() == b.dtype(),
         "{}: a is {} and b is {}, expected float32 or float64 for both", name, name_of(a.dtype()),
         name_of(b.dtype()));

@@ -7,8 +7,8 @@ namespace hax {
 
 Var embedding(const Var& table, const Tensor& index) {
   check(table.shape().rank() == 2 && index.rank() == 1,
-        "embedding: table is {} and index is {}, expected [R, D] and [T]", to_string(table.shape()),
-        to_string(index.shape()));
+        "embedding: table is {} and index is {}, expected [R, D] and [T]", table.shape(),
+        index.shape());
   check(index.dtype() == DType::int32, "embedding: index is {}, expected int32",
         name_of(index.dtype()));
 

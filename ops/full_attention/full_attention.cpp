@@ -23,8 +23,7 @@ void check_inputs(const Tensor& Q, const Tensor& K, const Tensor& V, const Seque
             V.size(1) % options.kv_heads == 0 && V.size(0) == K.size(0),
         "full_attention: Q is {}, K is {}, V is {} with {} heads and {} key/value heads, expected "
         "[R, heads N], [T, kv_heads N], [T, kv_heads P]",
-        to_string(Q.shape()), to_string(K.shape()), to_string(V.shape()), options.heads,
-        options.kv_heads);
+        Q.shape(), K.shape(), V.shape(), options.heads, options.kv_heads);
   check(Q.dtype() == K.dtype() && Q.dtype() == V.dtype(),
         "full_attention: Q is {}, K is {}, V is {}, expected equal types", name_of(Q.dtype()),
         name_of(K.dtype()), name_of(V.dtype()));
@@ -32,7 +31,7 @@ void check_inputs(const Tensor& Q, const Tensor& K, const Tensor& V, const Seque
   if (rows) {
     check(rows.dtype() == DType::int32 && rows.shape() == Shape{Q.size(0)},
           "full_attention: rows are {} {} and Q is {}, expected int32 [R] and [R, heads N]",
-          name_of(rows.dtype()), to_string(rows.shape()), to_string(Q.shape()));
+          name_of(rows.dtype()), rows.shape(), Q.shape());
   } else {
     check(Q.size(0) == K.size(0),
           "full_attention: Q has {} rows and K has {}, expected equally many unless rows are given",

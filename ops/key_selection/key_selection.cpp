@@ -8,7 +8,7 @@ namespace hax {
 KeySet key_selection_keys(const Tensor& score, const Sequences& sequences, std::int64_t keys) {
   check(is_floating(score.dtype()) && score.rank() == 1,
         "key_selection: the scores are {} {}, expected float32 or float64 [T]",
-        name_of(score.dtype()), to_string(score.shape()));
+        name_of(score.dtype()), score.shape());
   check(keys >= 1, "key_selection: {} keys wanted, expected at least 1", keys);
   sequences.require_tokens("key_selection", score.size(0));
 

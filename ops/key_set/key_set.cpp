@@ -45,8 +45,8 @@ bool same_sequences(const Sequences& a, const Sequences& b) {
 void require_column(const char* name, const Tensor& column, DType dtype, std::int64_t tokens) {
   check(column.defined(), "key_set: {} is missing from a set with a band", name);
   check(column.dtype() == dtype && column.shape() == Shape{tokens},
-        "key_set: {} is {} {}, expected {} [{}]", name, name_of(column.dtype()),
-        to_string(column.shape()), name_of(dtype), tokens);
+        "key_set: {} is {} {}, expected {} [{}]", name, name_of(column.dtype()), column.shape(),
+        name_of(dtype), tokens);
 }
 
 // order lists (bin, position) in strictly increasing order, hence every position once.

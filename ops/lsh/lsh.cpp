@@ -8,8 +8,8 @@ namespace hax {
 Tensor lsh_bins(const Tensor& x, const Tensor& hash, const Sequences& sequences, LshRule rule,
                 LshCenter center, NormMode norm) {
   check(x.rank() == 2 && hash.rank() == 2 && x.size(1) == hash.size(0) && hash.numel() > 0,
-        "lsh_bins: x is {} and hash is {}, expected [T, N] and [N, h] with N and h >= 1",
-        to_string(x.shape()), to_string(hash.shape()));
+        "lsh_bins: x is {} and hash is {}, expected [T, N] and [N, h] with N and h >= 1", x.shape(),
+        hash.shape());
   check(is_floating(x.dtype()) && x.dtype() == hash.dtype(),
         "lsh_bins: x is {} and hash is {}, expected equal floating-point types", name_of(x.dtype()),
         name_of(hash.dtype()));
@@ -29,8 +29,7 @@ KeySet lsh_keys(const Tensor& query_bin, const Tensor& key_bin, const Sequences&
   check(keys >= 1, "lsh_keys: {} keys wanted, expected at least 1", keys);
   for (const Tensor* bin : {&query_bin, &key_bin}) {
     check(bin->dtype() == DType::int64 && bin->rank() == 1,
-          "lsh_keys: bins are {} {}, expected int64 [T]", name_of(bin->dtype()),
-          to_string(bin->shape()));
+          "lsh_keys: bins are {} {}, expected int64 [T]", name_of(bin->dtype()), bin->shape());
     sequences.require_tokens("lsh_keys", bin->size(0));
   }
   check(query_bin.device() == key_bin.device(), "lsh_keys: query bins are on {}, key bins on {}",

@@ -19,8 +19,8 @@ Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
 Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
   check(a.shape().rank() == 2 && b.shape().rank() == 2 &&
             a.size(transpose_a ? 0 : 1) == b.size(transpose_b ? 1 : 0),
-        "matmul: a is {}{} and b is {}{}, expected [M, K] and [K, N]", to_string(a.shape()),
-        transpose_a ? " transposed" : "", to_string(b.shape()), transpose_b ? " transposed" : "");
+        "matmul: a is {}{} and b is {}{}, expected [M, K] and [K, N]", a.shape(),
+        transpose_a ? " transposed" : "", b.shape(), transpose_b ? " transposed" : "");
   check(a.dtype() == b.dtype(), "matmul: a is {} and b is {}, expected equal types",
         name_of(a.dtype()), name_of(b.dtype()));
 
@@ -43,11 +43,10 @@ Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
 
 Var linear(const Var& x, const Var& weight, const Var& bias) {
   check(x.shape().rank() == 2 && weight.shape().rank() == 2 && x.size(1) == weight.size(1),
-        "linear: x is {} and weight is {}, expected [R, I] and [O, I]", to_string(x.shape()),
-        to_string(weight.shape()));
+        "linear: x is {} and weight is {}, expected [R, I] and [O, I]", x.shape(), weight.shape());
   check(!bias.defined() || bias.shape() == Shape{weight.size(0)},
-        "linear: bias is {} and weight is {}, expected [O] and [O, I]", to_string(bias.shape()),
-        to_string(weight.shape()));
+        "linear: bias is {} and weight is {}, expected [O] and [O, I]", bias.shape(),
+        weight.shape());
   check(x.dtype() == weight.dtype() && (!bias.defined() || x.dtype() == bias.dtype()),
         "linear: x is {}, weight is {}, bias is {}, expected equal types", name_of(x.dtype()),
         name_of(weight.dtype()), bias.defined() ? name_of(bias.dtype()) : "none");

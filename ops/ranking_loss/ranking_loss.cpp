@@ -8,13 +8,12 @@ namespace hax {
 Tensor ranking_target(const Tensor& Q, const Tensor& K, const Tensor& candidates,
                       const Sequences& groups, const Sequences& sequences) {
   check(Q.rank() == 2 && Q.shape() == K.shape(),
-        "ranking_target: Q is {} and K is {}, expected [T, N] twice", to_string(Q.shape()),
-        to_string(K.shape()));
+        "ranking_target: Q is {} and K is {}, expected [T, N] twice", Q.shape(), K.shape());
   check(Q.dtype() == K.dtype(), "ranking_target: Q is {} and K is {}, expected equal types",
         name_of(Q.dtype()), name_of(K.dtype()));
   check(candidates.rank() == 1 && candidates.dtype() == DType::int32,
         "ranking_target: candidates are {} {}, expected int32 [C]", name_of(candidates.dtype()),
-        to_string(candidates.shape()));
+        candidates.shape());
   sequences.require_tokens("ranking_target", Q.size(0));
   groups.require_tokens("ranking_target: candidates", candidates.size(0));
   check(groups.count() == sequences.count(),
@@ -30,8 +29,8 @@ Tensor ranking_target(const Tensor& Q, const Tensor& K, const Tensor& candidates
 
 Var ranking_loss(const Var& score, const Tensor& target, const Sequences& groups, double divisor) {
   check(score.shape().rank() == 1 && score.shape() == target.shape(),
-        "ranking_loss: score is {} and target is {}, expected [C] twice", to_string(score.shape()),
-        to_string(target.shape()));
+        "ranking_loss: score is {} and target is {}, expected [C] twice", score.shape(),
+        target.shape());
   check(score.dtype() == target.dtype(),
         "ranking_loss: score is {} and target is {}, expected equal types", name_of(score.dtype()),
         name_of(target.dtype()));

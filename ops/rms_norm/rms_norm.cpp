@@ -7,8 +7,7 @@ namespace hax {
 
 Var rms_norm(const Var& x, const Var& weight, double eps) {
   check(x.shape().rank() >= 1 && weight.shape() == Shape{x.size(-1)},
-        "rms_norm: x is {} and weight is {}, expected [..., D] and [D]", to_string(x.shape()),
-        to_string(weight.shape()));
+        "rms_norm: x is {} and weight is {}, expected [..., D] and [D]", x.shape(), weight.shape());
   check(x.dtype() == weight.dtype(), "rms_norm: x is {} and weight is {}, expected equal types",
         name_of(x.dtype()), name_of(weight.dtype()));
   check(eps > 0, "rms_norm: eps is {}, expected a positive number", eps);

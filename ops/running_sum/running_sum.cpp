@@ -8,7 +8,7 @@ namespace hax {
 Var normalized_running_sum(const Var& x, const Sequences& sequences, NormMode mode) {
   check(x.shape().rank() == 2 && is_floating(x.dtype()),
         "normalized_running_sum: x is {} {}, expected float32 or float64 [T, N]",
-        name_of(x.dtype()), to_string(x.shape()));
+        name_of(x.dtype()), x.shape());
   sequences.require_tokens("normalized_running_sum", x.size(0));
 
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());

@@ -11,22 +11,21 @@ namespace {
 void check_inputs(const ScanInputs& in, const Sequences& sequences) {
   const Shape &u = in.u.shape(), &A = in.A.shape(), &B = in.B.shape(), &C = in.C.shape();
   check(u.rank() == 2 && in.dt.shape() == u,
-        "selective_scan: u is {} and dt is {}, expected [T, E] for both", to_string(u),
-        to_string(in.dt.shape()));
-  check(A.rank() == 2 && A[0] == u[1], "selective_scan: A is {}, expected [E, N] with E = {}",
-        to_string(A), u[1]);
-  check(B == Shape{u[0], A[1]}, "selective_scan: B is {}, expected [T, N] = [{}, {}]", to_string(B),
-        u[0], A[1]);
-  check(in.D.shape() == Shape{u[1]}, "selective_scan: D is {}, expected [E] = [{}]",
-        to_string(in.D.shape()), u[1]);
+        "selective_scan: u is {} and dt is {}, expected [T, E] for both", u, in.dt.shape());
+  check(A.rank() == 2 && A[0] == u[1], "selective_scan: A is {}, expected [E, N] with E = {}", A,
+        u[1]);
+  check(B == Shape{u[0], A[1]}, "selective_scan: B is {}, expected [T, N] = [{}, {}]", B, u[0],
+        A[1]);
+  check(in.D.shape() == Shape{u[1]}, "selective_scan: D is {}, expected [E] = [{}]", in.D.shape(),
+        u[1]);
   if (in.rows.defined()) {
     check(in.rows.rank() == 1 && in.rows.dtype() == DType::int32,
           "selective_scan: rows is {} {}, expected int32 [R]", name_of(in.rows.dtype()),
-          to_string(in.rows.shape()));
+          in.rows.shape());
   }
   const std::int64_t wanted = in.rows.defined() ? in.rows.size(0) : u[0];
-  check(C == Shape{wanted, A[1]}, "selective_scan: C is {}, expected [R, N] = [{}, {}]",
-        to_string(C), wanted, A[1]);
+  check(C == Shape{wanted, A[1]}, "selective_scan: C is {}, expected [R, N] = [{}, {}]", C, wanted,
+        A[1]);
   check(is_floating(in.u.dtype()), "selective_scan: u is {}, expected float32 or float64",
         name_of(in.u.dtype()));
   const auto check_type = [&](const char* name, const Tensor& tensor) {

@@ -7,8 +7,7 @@ namespace hax {
 
 Var slice_rows(const Var& x, std::int64_t begin, std::int64_t end) {
   check(x.shape().rank() >= 1 && 0 <= begin && begin <= end && end <= x.size(0),
-        "slice_rows: rows {}..{} of a tensor of shape {} do not exist", begin, end,
-        to_string(x.shape()));
+        "slice_rows: rows {}..{} of a tensor of shape {} do not exist", begin, end, x.shape());
 
   const auto gradient = [begin, shape = x.shape()](const Tensor& dy) {
     Tensor dx = Tensor::empty(shape, dy.dtype(), dy.device());

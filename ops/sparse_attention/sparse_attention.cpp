@@ -11,7 +11,7 @@ void require_shapes(const Var& Q, const Var& K, const Var& V, const KeySet& keys
   check(Q.shape().rank() == 2 && K.shape().rank() == 2 && V.shape().rank() == 2 &&
             Q.size(1) == K.size(1) && K.size(0) == V.size(0),
         "sparse_attention: Q is {}, K is {} and V is {}, expected [R, N], [T, N] and [T, E]",
-        to_string(Q.shape()), to_string(K.shape()), to_string(V.shape()));
+        Q.shape(), K.shape(), V.shape());
   check(is_floating(Q.dtype()) && Q.dtype() == K.dtype() && Q.dtype() == V.dtype(),
         "sparse_attention: Q is {}, K is {} and V is {}, expected one floating-point type",
         name_of(Q.dtype()), name_of(K.dtype()), name_of(V.dtype()));
@@ -26,7 +26,7 @@ void require_shapes(const Var& Q, const Var& K, const Var& V, const KeySet& keys
 void require_rows(const Tensor& rows, std::int64_t tokens) {
   check(rows.dtype() == DType::int32 && rows.rank() == 1,
         "sparse_attention: rows are {} {}, expected int32 [R]", name_of(rows.dtype()),
-        to_string(rows.shape()));
+        rows.shape());
   if (!rows.device().is_cpu()) return;  // reading them would stall the device
   std::int32_t before = -1;
   for (const std::int32_t row : rows.values<std::int32_t>()) {

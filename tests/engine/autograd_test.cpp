@@ -229,9 +229,8 @@ TEST_CASE("a graph can be walked once") {
   CHECK(x.grad().item() == 6);
   CHECK(x.node().use_count() == 1);  // the loss is still held, its graph is not
   const auto freed = [](const char* op) {
-    return fmt::format(
-        "backward through {}: its graph was freed by an earlier backward(); run the forward again",
-        op);
+    return fmt::format("{}: its graph was freed by an earlier backward(); run the forward again",
+                       op);
   };
   CHECK(error_of([&] { backward(loss); }) == freed("identity"));
   // A new loss on top of a freed part: refused before any leaf is touched.

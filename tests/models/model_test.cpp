@@ -129,6 +129,7 @@ TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys
       config.state_size = state;
       config.conv_kernel = kernel;
       config.sparse_keys = keys;
+      config.data_max_length = 1000;
       config.time_step_rank = 1;
       const TestModel m(config, DType::float32, 8);
       for (const std::vector<std::int64_t>& lengths :

@@ -12,7 +12,7 @@ ModelConfig small_config(const std::string& sparse_arch) {
   config.state_size = 8;
   config.time_step_rank = 4;
   config.sparse_keys = 8;
-  config.num_hash = 0;
+  config.num_hash = 4;  // few bins: short sequences must find keys
   config.data_max_length = 64;
   return config;
 }

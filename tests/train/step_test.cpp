@@ -67,8 +67,7 @@ TEST_CASE("an error inside a shard reaches the caller") {
 }
 
 TEST_CASE("the gradient of a whole model equals finite differences of the loss") {
-  for (const std::string& arch :
-       {"none", "full", "sliding_window+sink", "sliding_window+dilated"}) {
+  for (const char* arch : {"none", "full", "sliding_window+sink", "sliding_window+dilated"}) {
     INFO(arch);
     ModelConfig config = small_config(arch);
     config.hidden_size = 6;

@@ -171,12 +171,13 @@ TEST_CASE("a loss that is not finite stops the run and names the op that produce
     write_safetensors(weights, content);
     return run_hax({"train", "--resume", folder / "run", "--step", "70"});
   };
-  // e^200 overflows float32: A becomes -Inf.
+  // e^200 overflows float32: A becomes -Inf. The state then decays at once, so that only the
+  // gradient notices.
   const CommandResult overflow = resume_with("backbone.layers.1.mixer.A_log", 200);
   CHECK(overflow.code == 1);
   INFO(overflow.err);
   CHECK(overflow.err.find(
-            "step 61: the loss is not finite; the first NaN or Inf comes from neg_exp "
+            "step 61: the gradient is not finite; the first NaN or Inf comes from neg_exp "
             "in backbone.layers.1.mixer (forward), sequence 0 of the batch") != std::string::npos);
   write_text(weights, before);
   const CommandResult poisoned = resume_with("backbone.norm_f.weight", std::nanf(""));
