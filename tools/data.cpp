@@ -27,7 +27,7 @@ void interruptible(std::string verb, F&& work) {
   } catch (const Interrupted&) {
     fmt::print(stderr, "hax: interrupted, nothing was written\n");
   }
-  std::raise(SIGINT);
+  std::raise(stop_signal());
 }
 
 std::int64_t bytes_in(const std::filesystem::path& folder) {

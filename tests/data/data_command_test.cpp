@@ -185,8 +185,11 @@ TEST_CASE("data command: folders that cannot be written") {
   CHECK(names_in(folder.path()) == std::vector<std::string>{"file"});
 }
 
-TEST_CASE("data command: Ctrl-C leaves nothing behind") {
+TEST_CASE("data command: Ctrl-C and a polite kill leave nothing behind") {
   const TempFolder folder;
+  int signal = 0;
+  SUBCASE("Ctrl-C") { signal = SIGINT; }
+  SUBCASE("kill") { signal = SIGTERM; }
   const std::string out = (folder / "set").string();
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
@@ -204,10 +207,10 @@ TEST_CASE("data command: Ctrl-C leaves nothing behind") {
   }
   CHECK(fs::exists(out + "/train.hax.partial"));
   std::this_thread::sleep_for(50ms);
-  ::kill(child, SIGINT);
+  ::kill(child, signal);
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(WIFSIGNALED(status));
-  CHECK(WTERMSIG(status) == SIGINT);
+  CHECK(WTERMSIG(status) == signal);
   CHECK(names_in(folder.path()).empty());
 }
