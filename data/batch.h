@@ -27,7 +27,9 @@ struct Batch {
 };
 
 /// Packs unpadded samples of `task`: a sample of n tokens gives n-1 inputs; targets are the keys of
-/// the second half. Throws Error for a sample of fewer than two tokens or more than the fixed
+/// the second half. (The released script pads first and cuts then, so it also feeds the last token
+/// of a shorter sample. No target comes after it; only means over the whole sequence, in norm_mode
+/// released, could tell.) Throws Error for a sample of fewer than two tokens or more than the fixed
 /// length.
 Batch pack(const JointRecallTask& task, std::span<const std::vector<std::int32_t>> samples);
 

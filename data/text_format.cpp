@@ -32,13 +32,14 @@ class TaskFinder {
     return static_cast<int>(run_end(tokens, 1)) - 2;
   }
 
-  // False when the sample's nesting is deeper than it should be.
+  // False when this cannot be a sample of so many levels.
   bool add(std::span<const std::int32_t> tokens) {
     const std::size_t levels = first_.size();
+    if (tokens.empty() || tokens[0] != kBosToken) return false;
     std::vector<std::int64_t> blocks(levels);
     for (std::size_t at = 1; at < tokens.size() && tokens[at] != kSepToken;) {
       const std::size_t end = run_end(tokens, at), depth = end - at - 1;
-      if (depth > levels) return false;
+      if (depth == 0 || depth > levels || (at == 1 && depth < levels)) return false;
       for (std::size_t level = levels - depth; level < levels; ++level, ++at) {
         first_[level] = std::min(first_[level], tokens[at]);
         ++blocks[level];
@@ -130,8 +131,12 @@ JointRecallTask find_task(const Texts& texts, const TaskFlags& flags) {
       for (std::int64_t i = 0; i < text->inputs.count(); ++i) {
         fault.guard(i, [&] {
           text->inputs.numbers(i, tokens);
+          text->inputs.check_line(static_cast<std::int64_t>(tokens.size()) == length, i,
+                                  "{} numbers, expected {} as in {}:1", tokens.size(), length,
+                                  example.path().string());
           tokens.resize(length_without_padding(tokens));
-          text->inputs.check_line(part.add(tokens), i, "nested deeper than {} levels", levels);
+          text->inputs.check_line(part.add(tokens), i, "not a sample of {} level{}", levels,
+                                  levels == 1 ? "" : "s");
         });
       }
 #pragma omp critical(hax_find_task)

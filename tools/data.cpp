@@ -27,15 +27,8 @@ void interruptible(std::string verb, F&& work) {
   } catch (const Interrupted&) {
     fmt::print(stderr, "hax: interrupted, nothing was written\n");
   }
-  std::raise(SIGINT);
+  std::raise(stop_signal());
 }
-
-// CLI11 takes -1 for an unsigned number, modulo 2^64.
-const CLI::Validator kUnsigned(
-    [](std::string& text) {
-      return text.starts_with('-') ? fmt::format("{} is negative", text) : std::string();
-    },
-    "");
 
 std::int64_t bytes_in(const std::filesystem::path& folder) {
   std::int64_t bytes = 0;
@@ -69,18 +62,13 @@ void add_generate(CLI::App& data) {
   command->add_option("--out", options->folder, "Folder for the dataset")->required();
   options->task.add_to(*command);
   for (const Split split : kSplits) {
-    command
-        ->add_option(fmt::format("--{}", name_of(split)),
-                     generate.samples[static_cast<std::size_t>(split)],
-                     fmt::format("Samples in the {} split", name_of(split)))
-        ->check(kUnsigned)
-        ->capture_default_str();
+    add_number(*command, fmt::format("--{}", name_of(split)),
+               generate.samples[static_cast<std::size_t>(split)],
+               fmt::format("Samples in the {} split", name_of(split)));
   }
-  command->add_option("--seed", generate.seed, "Seed of the random numbers")
-      ->check(kUnsigned)
-      ->capture_default_str();
-  command->add_option("--threads", generate.threads, "Threads; 0 for all; the result is the same")
-      ->check(CLI::Range(0, 1024));
+  add_number(*command, "--seed", generate.seed, "Seed of the random numbers");
+  add_number(*command, "--threads", generate.threads, "Threads; 0 for all; the result is the same",
+             0, 1024);
   command->add_flag("--force", generate.replace, "Replace a dataset that is there");
   command->callback([options] {
     options->generate.task = options->task.task();
@@ -111,12 +99,10 @@ void add_show(CLI::App& data) {
   auto options = std::make_shared<Options>();
   command->add_option("--data_dir", options->folder, "Dataset; without it samples are drawn");
   options->task.add_to(*command);
-  command->add_option("--seed", options->seed, "Seed of drawn samples")
-      ->check(kUnsigned)
-      ->capture_default_str();
+  add_number(*command, "--seed", options->seed, "Seed of drawn samples");
   command->add_option("--split", options->split, "train, valid or test")->capture_default_str();
-  command->add_option("--index", options->index, "First sample")->capture_default_str();
-  command->add_option("--count", options->count, "Number of samples")->capture_default_str();
+  add_number(*command, "--index", options->index, "First sample", std::int64_t{0});
+  add_number(*command, "--count", options->count, "Number of samples", std::int64_t{0});
   command->add_flag("--tokens", options->numbers, "Print token numbers");
   command->callback([options, command] {
     const Split split = parse_split(options->split);
@@ -130,8 +116,6 @@ void add_show(CLI::App& data) {
     } else {
       source = std::make_shared<StreamSource>(options->task.task(), options->seed, split);
     }
-    check_usage(options->index >= 0 && options->count >= 0,
-                "--index {} --count {}: expected 0 or more", options->index, options->count);
     const auto end = source->count();
     check_usage(!end || (options->index < *end && options->count <= *end - options->index),
                 "--index {} --count {}: the {} split has {} samples", options->index,

@@ -5,10 +5,12 @@ void TaskOptions::add_to(CLI::App& app) {
   app.add_option("--contexts", contexts_, "Contexts a:b of every level but the last [5:16]")
       ->group(group);
   app.add_option("--keys", keys_, "Keys a:b in a context [5:16]")->group(group);
-  app.add_option("--values", values_, "Size of the value vocabulary [16]")->group(group);
-  app.add_option(
-         "--levels", levels_,
-         "Levels of nesting, the keys included: 1 is associative recall, 2 joint recall [2]")
+  add_number<std::optional<std::int32_t>, std::int32_t>(app, "--values", values_,
+                                                        "Size of the value vocabulary [16]")
+      ->group(group);
+  add_number<std::optional<std::int32_t>, std::int32_t>(
+      app, "--levels", levels_,
+      "Levels of nesting, the keys included: 1 is associative recall, 2 joint recall [2]")
       ->group(group);
 }
 

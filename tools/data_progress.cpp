@@ -10,12 +10,14 @@ namespace {
 
 volatile std::sig_atomic_t stop_requested = 0;
 
-void request_stop(int) {
-  stop_requested = 1;
-  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
+void request_stop(int signal) {
+  stop_requested = signal;
+  std::signal(signal, SIG_DFL);  // a second Ctrl-C ends the program at once
 }
 
 }  // namespace
+
+int stop_signal() { return stop_requested; }
 
 std::string grouped(std::int64_t number) {
   std::string digits = std::to_string(number);

@@ -9,6 +9,9 @@
 /// 1440000 -> "1,440,000"
 std::string grouped(std::int64_t number);
 
+/// The signal that asked to stop, or 0.
+int stop_signal();
+
 /// Shows progress on stderr: one line that changes on a terminal; elsewhere a line when a split is
 /// done and every ten seconds. While it lives, Ctrl-C makes the work stop tidily.
 class ProgressLine {

@@ -29,11 +29,19 @@ struct alignas(64) Lanes {
 template <class T>
 using Tile = std::array<Lanes<T>, kScanChunk>;
 
+/// Copies a block. GCC would make a memcpy in two halves of a loop; the load of the whole that
+/// follows could then not be forwarded from the stores and would wait until they have retired.
+template <class T>
+void copy_lanes(const T* from, T* to) {
+  using Whole [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
+  *reinterpret_cast<Whole*>(to) = *reinterpret_cast<const Whole*>(from);
+}
+
 /// Reads the channels of a block, of which only `width` may exist.
 template <class T>
 void load(const T* from, std::int64_t width, Lanes<T>& to) {
   if (width >= kLanes<T>) {
-    std::copy_n(from, kLanes<T>, to.v);
+    copy_lanes(from, to.v);
   } else {
     std::fill_n(std::copy_n(from, width, to.v), kLanes<T> - width, T(0));
   }
@@ -42,7 +50,7 @@ void load(const T* from, std::int64_t width, Lanes<T>& to) {
 template <class T>
 void store(const Lanes<T>& from, std::int64_t width, T* to) {
   if (width >= kLanes<T>) {
-    std::copy_n(from.v, kLanes<T>, to);
+    copy_lanes(from.v, to);
   } else {
     std::copy_n(from.v, width, to);
   }
@@ -78,8 +86,7 @@ template <class T>
 [[gnu::noinline]] void scan_state(std::int64_t len, const BlockInputs<T>& in, const Lanes<T>& rate,
                                   Column<T> B, Column<T> C, Lanes<T>& carry, Tile<T>& y) {
   T h[kLanes<T>];
-#pragma omp simd
-  for (int k = 0; k < kLanes<T>; ++k) h[k] = carry.v[k];
+  copy_lanes(carry.v, h);
   for (std::int64_t i = 0; i < len; ++i) {
     const T b = B[i], c = C[i];
 #pragma omp simd
@@ -89,8 +96,7 @@ template <class T>
       y[i].v[k] += c * h[k];
     }
   }
-#pragma omp simd
-  for (int k = 0; k < kLanes<T>; ++k) carry.v[k] = h[k];
+  copy_lanes(h, carry.v);
 }
 
 /// What the backward needs again: h before each token and after the last, and the decays.
@@ -105,8 +111,7 @@ template <class T>
 [[gnu::noinline]] void trace_state(std::int64_t len, const BlockInputs<T>& in, const Lanes<T>& rate,
                                    Column<T> B, StateTrace<T>& trace) {
   T h[kLanes<T>];
-#pragma omp simd
-  for (int k = 0; k < kLanes<T>; ++k) h[k] = trace.h[0].v[k];
+  copy_lanes(trace.h[0].v, h);
   for (std::int64_t i = 0; i < len; ++i) {
     const T b = B[i];
 #pragma omp simd
@@ -135,11 +140,8 @@ template <class T>
                                      Column<T> C, Lanes<T>& carry, BlockSums<T>& sums, Lanes<T>& dA,
                                      Lanes<T>* dB, Lanes<T>* dC) {
   T g[kLanes<T>], da[kLanes<T>];
-#pragma omp simd
-  for (int k = 0; k < kLanes<T>; ++k) {
-    g[k] = carry.v[k];
-    da[k] = 0;
-  }
+  copy_lanes(carry.v, g);
+  copy_lanes(Lanes<T>{}.v, da);
   for (std::int64_t i = len - 1; i >= 0; --i) {
     const T b = B[i], c = C[i];
 #pragma omp simd
