@@ -4,6 +4,7 @@
 
 #include "engine/check.h"
 #include "tools/commands.h"
+#include "tools/settings.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/trainer.h"
@@ -13,8 +14,7 @@ namespace {
 
 struct EvalFlags {
   std::string checkpoint, split = "test";
-  TrainOptions options;
-  std::vector<std::pair<CLI::Option*, const OptionSpec*>> given;
+  SettingFlags settings;
   bool json = false;
 };
 
@@ -27,20 +27,36 @@ bool chooses_data(std::string_view name) {
   return false;
 }
 
-// The run's own task and seed where there is a run, changed by what was given.
+// The options of the run that the checkpoint belongs to; defaults when it stands alone.
+TrainOptions options_of_checkpoint(const std::string& checkpoint) {
+  std::filesystem::path folder = std::filesystem::absolute(checkpoint);
+  for (int up = 0; up < 3; ++up, folder = folder.parent_path()) {
+    if (std::filesystem::exists(folder / "recipe.json")) return options_of_run(folder);
+  }
+  return {};
+}
+
+// The run's own task and seed, changed by what was given: a task given here replaces the run's
+// folder, and the other way round.
 TrainOptions task_options(const EvalFlags& flags) {
-  TrainOptions options;
-  for (const std::filesystem::path& folder :
-       {std::filesystem::path(flags.checkpoint),
-        std::filesystem::absolute(flags.checkpoint).parent_path()}) {
-    if (!std::filesystem::exists(folder / "recipe.json")) continue;
-    options = options_of_run(folder);
-    break;
+  TrainOptions options = options_of_checkpoint(flags.checkpoint);
+  bool task_given = false, folder_given = false;
+  TrainOptions given;
+  flags.settings.apply(given, [&](std::string_view name) {
+    folder_given = folder_given || name == "data_dir";
+    task_given =
+        task_given || name == "contexts" || name == "keys" || name == "values" || name == "levels";
+  });
+  const TrainOptions defaults;
+  if (task_given) options.data_dir.clear();
+  if (folder_given) {
+    options.contexts = defaults.contexts;
+    options.keys = defaults.keys;
+    options.values = defaults.values;
+    options.levels = defaults.levels;
   }
-  for (const auto& [flag, spec] : flags.given) {
-    if (flag->count() == 0) continue;
-    std::visit([&](auto member) { options.*member = flags.options.*member; }, spec->member);
-  }
+  if (task_given || folder_given) options.valid_samples = options.test_samples = 0;
+  flags.settings.apply(options);
   options.validate();
   return options;
 }
@@ -77,16 +93,7 @@ void add_eval_command(CLI::App& app) {
       ->required();
   command->add_option("--split", flags->split, "valid or test")->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON object");
-  for (const OptionSpec& spec : option_specs()) {
-    if (!chooses_data(spec.name)) continue;
-    std::visit(
-        [&](auto member) {
-          flags->given.emplace_back(
-              command->add_option(std::string("--") + spec.name, flags->options.*member, spec.help),
-              &spec);
-        },
-        spec.member);
-  }
+  flags->settings.add_to(*command, chooses_data);
   command->callback([flags] { run_eval(*flags); });
 }
 

@@ -1,11 +1,12 @@
 // hax train: a run from a recipe and flags, or the continuation of one.
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <atomic>
 #include <csignal>
 
 #include "engine/check.h"
 #include "tools/commands.h"
+#include "tools/settings.h"
 #include "train/trainer.h"
 
 namespace hax {
@@ -21,24 +22,15 @@ void on_interrupt(int signal) {
 
 struct TrainFlags {
   std::string recipe, resume;
-  TrainOptions options;  // only what is given on the command line is read from here
-  std::vector<std::pair<CLI::Option*, const OptionSpec*>> given;
+  SettingFlags settings;
 };
 
-// Options that a resumed run may change without becoming another run.
-bool may_change(std::string_view name) {
-  return name == "step" || name == "threads" || name == "device" || name == "log_step";
-}
-
-void copy_given(const TrainFlags& flags, TrainOptions& options, bool resuming) {
-  for (const auto& [flag, spec] : flags.given) {
-    if (flag->count() == 0) continue;
-    check_usage(!resuming || may_change(spec->name),
-                "--{} cannot change when a run is resumed (only --step, --threads, --device and "
-                "--log_step can); start a new run instead",
-                spec->name);
-    std::visit([&](auto member) { options.*member = flags.options.*member; }, spec->member);
-  }
+// Settings that a resumed run may change without becoming another run.
+void refuse_change(std::string_view name) {
+  check_usage(name == "step" || name == "threads" || name == "device" || name == "log_step",
+              "--{} cannot change when a run is resumed (only --step, --threads, --device and "
+              "--log_step can); start a new run instead",
+              name);
 }
 
 Trainer make_trainer(const TrainFlags& flags) {
@@ -46,13 +38,13 @@ Trainer make_trainer(const TrainFlags& flags) {
   if (!flags.resume.empty()) {
     check_usage(flags.recipe.empty(), "--recipe and --resume cannot go together");
     options = options_of_run(flags.resume);
-    copy_given(flags, options, true);
+    flags.settings.apply(options, refuse_change);
     return Trainer::resume(flags.resume, options);
   }
   if (!flags.recipe.empty()) {
     apply_recipe(find_recipe(flags.recipe), "recipe " + flags.recipe, options);
   }
-  copy_given(flags, options, false);
+  flags.settings.apply(options);
   return Trainer::start(options);
 }
 
@@ -71,15 +63,7 @@ void add_train_command(CLI::App& app) {
   command->add_option("--recipe", flags->recipe,
                       "settings from a JSON file or a built-in recipe; flags override it");
   command->add_option("--resume", flags->resume, "run folder to continue, bit for bit");
-  for (const OptionSpec& spec : option_specs()) {
-    std::visit(
-        [&](auto member) {
-          CLI::Option* flag =
-              command->add_option(std::string("--") + spec.name, flags->options.*member, spec.help);
-          flags->given.emplace_back(flag->capture_default_str(), &spec);
-        },
-        spec.member);
-  }
+  flags->settings.add_to(*command, [](std::string_view) { return true; });
   command->callback([flags] { run_train(*flags); });
 }
 

@@ -49,7 +49,7 @@ std::string any_bytes(std::size_t count) {
 }  // namespace
 
 TEST_CASE("files: what is written is read, whatever the bytes and the size") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (const std::size_t size : {0, 1, 4095, 4096, 4097, 8191, 8192, 1'000'000}) {
     const std::string content = any_bytes(size);
     write_file_atomically(folder / "file", content);
@@ -60,7 +60,7 @@ TEST_CASE("files: what is written is read, whatever the bytes and the size") {
 }
 
 TEST_CASE("files: pieces are written one after the other") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string first = "ab", second, third = "cde";
   std::vector<std::span<const std::byte>> pieces;
   for (const std::string* piece : {&first, &second, &third}) {
@@ -77,7 +77,7 @@ TEST_CASE("files: files of /proc, which say that they are empty, are read whole"
 }
 
 TEST_CASE("files: reading at an offset") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_file_atomically(folder / "file", "0123456789");
   const InputFile file(folder / "file");
   CHECK(file.size() == 10);
@@ -87,24 +87,24 @@ TEST_CASE("files: reading at an offset") {
   CHECK(part == "3456");
   file.read(10, {});
   CHECK(error_of([&] { file.read(7, std::as_writable_bytes(std::span(part))); }) ==
-        "cannot read " + (folder / "file") +
+        "cannot read " + (folder / "file").string() +
             ": it ends at byte 10, 1 bytes were expected after it");
 }
 
 TEST_CASE("files: what cannot be read is named with the reason") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string none = folder / "none";
   CHECK(error_of([&] { read_file(none); }) ==
         "cannot read " + none + ": No such file or directory");
   CHECK(error_of([&] { InputFile{none}; }) ==
         "cannot read " + none + ": No such file or directory");
   CHECK(error_of([&] { read_file(folder.path()); }) ==
-        "cannot read " + folder.path() + ": Is a directory");
+        "cannot read " + folder.path().string() + ": Is a directory");
   CHECK(error_of([&] { InputFile{folder.path()}; }) ==
-        "cannot read " + folder.path() + ": not a regular file");
+        "cannot read " + folder.path().string() + ": not a regular file");
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // must not wait for a writer
   CHECK(error_of([&] { InputFile{folder / "pipe"}; }) ==
-        "cannot read " + (folder / "pipe") + ": not a regular file");
+        "cannot read " + (folder / "pipe").string() + ": not a regular file");
 }
 
 TEST_CASE("files: a full device is reported") {
@@ -114,7 +114,7 @@ TEST_CASE("files: a full device is reported") {
 }
 
 TEST_CASE("files: a disk that fills up leaves the old file and nothing else") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_file_atomically(folder / "file", "old");
   std::string error, fresh;
   {
@@ -122,27 +122,28 @@ TEST_CASE("files: a disk that fills up leaves the old file and nothing else") {
     error = write_error(folder / "file", any_bytes(300'000));
     fresh = write_error(folder / "fresh", any_bytes(300'000));
   }
-  CHECK(error == "cannot write " + (folder / "file") + ": File too large");
-  CHECK(fresh == "cannot write " + (folder / "fresh") + ": File too large");
+  CHECK(error == "cannot write " + (folder / "file").string() + ": File too large");
+  CHECK(fresh == "cannot write " + (folder / "fresh").string() + ": File too large");
   CHECK(read_file(folder / "file") == "old");
   CHECK(folder.names() == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("files: a place where nothing can be written") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_file_atomically(folder / "file", "old");
   CHECK(write_error(folder / "file/inside", "x") ==
-        "cannot write " + (folder / "file/inside") + ": Not a directory");
+        "cannot write " + (folder / "file/inside").string() + ": Not a directory");
   CHECK(write_error(folder / "none/inside", "x") ==
-        "cannot write " + (folder / "none/inside") + ": No such file or directory");
-  CHECK(write_error(folder.path(), "x") == "cannot write " + folder.path() + ": Is a directory");
+        "cannot write " + (folder / "none/inside").string() + ": No such file or directory");
+  CHECK(write_error(folder.path(), "x") ==
+        "cannot write " + folder.path().string() + ": Is a directory");
   CHECK(write_error("", "x") == "cannot write : No such file or directory");
   CHECK(read_file(folder / "file") == "old");
   CHECK(folder.names() == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("files: a write that fails at the last step leaves the old file and nothing else") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   // A name of 256 characters: the temporary file can be written, the rename is refused.
   const std::string long_name = folder / std::string(256, 'n');
   CHECK(write_error(long_name, "x") == "cannot write " + long_name + ": File name too long");
@@ -150,7 +151,7 @@ TEST_CASE("files: a write that fails at the last step leaves the old file and no
 }
 
 TEST_CASE("files: a symbolic link stays, its target is replaced") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   make_directories(folder / "elsewhere");
   write_file_atomically(folder / "elsewhere/target", "old");
   fs::create_symlink("elsewhere/target", folder / "link");
@@ -160,11 +161,11 @@ TEST_CASE("files: a symbolic link stays, its target is replaced") {
   CHECK(folder.names() == std::vector<std::string>{"elsewhere", "link"});
   fs::create_symlink("nowhere/target", folder / "broken");
   CHECK(write_error(folder / "broken", "x") ==
-        "cannot write " + (folder / "broken") + ": No such file or directory");
+        "cannot write " + (folder / "broken").string() + ": No such file or directory");
 }
 
 TEST_CASE("files: permissions of an existing file stay, a new one follows the umask") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const mode_t before = ::umask(027);
   write_file_atomically(folder / "file", "1");
   ::umask(before);
@@ -176,7 +177,7 @@ TEST_CASE("files: permissions of an existing file stay, a new one follows the um
 }
 
 TEST_CASE("files: a relative path without a folder") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const fs::path before = fs::current_path();
   fs::current_path(folder.path());
   const std::string error = write_error("file", "x");
@@ -186,7 +187,7 @@ TEST_CASE("files: a relative path without a folder") {
 }
 
 TEST_CASE("files: a reader sees an old or a new file, never a mixture, while several write") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   constexpr std::size_t kSize = 50'000;
   write_file_atomically(folder / "file", std::string(kSize, 'a'));
   std::vector<std::thread> writers;
@@ -207,14 +208,14 @@ TEST_CASE("files: a reader sees an old or a new file, never a mixture, while sev
 }
 
 TEST_CASE("files: folders are created with those above, and may exist") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   make_directories(folder / "a/b/c");
   CHECK(fs::is_directory(folder / "a/b/c"));
   make_directories(folder / "a/b/c");
   make_directories(folder / "a/b/c/");
   write_file_atomically(folder / "file", "x");
   CHECK(error_of([&] { make_directories(folder / "file"); }) ==
-        "cannot create folder " + (folder / "file") + ": Not a directory");
+        "cannot create folder " + (folder / "file").string() + ": Not a directory");
   CHECK(error_of([&] { make_directories(folder / "file/below"); }) ==
-        "cannot create folder " + (folder / "file/below") + ": Not a directory");
+        "cannot create folder " + (folder / "file/below").string() + ": Not a directory");
 }

@@ -48,7 +48,7 @@ class Reader {
   }
 
  private:
-  TemporaryFolder folder_;
+  TempFolder folder_;
   std::string path_ = folder_ / "model.safetensors";
 };
 
@@ -79,7 +79,7 @@ SafeTensors sample() {
 }  // namespace
 
 TEST_CASE("safetensors: every type and shape comes back to the bit") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const SafeTensors content = sample();
   write_safetensors(folder / "model.safetensors", content);
   CHECK(same(read_safetensors(folder / "model.safetensors"), content));
@@ -87,14 +87,14 @@ TEST_CASE("safetensors: every type and shape comes back to the bit") {
 }
 
 TEST_CASE("safetensors: a view is written as what it shows") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const Tensor whole = random_tensor({6, 4}, 3);
   write_safetensors(folder / "view", {{{"w", whole.rows(2, 5)}}, {}});
   CHECK(same_bits(read_safetensors(folder / "view").tensors.at("w"), whole.rows(2, 5).clone()));
 }
 
 TEST_CASE("safetensors: equal content gives equal bytes, in the form that the page states") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_safetensors(folder / "first", sample());
   write_safetensors(folder / "second", sample());
   CHECK(read_file(folder / "first") == read_file(folder / "second"));
@@ -364,7 +364,7 @@ TEST_CASE("safetensors: names of a hostile file stay on one short line") {
 }
 
 TEST_CASE("safetensors: no cut and no changed byte of a file crashes the reader") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   SafeTensors content;
   content.tensors["weight"] = Tensor::from(std::vector<float>{1, 2});
   content.tensors["mask"] = Tensor::from(std::vector<std::uint8_t>{1});
@@ -400,7 +400,7 @@ TEST_CASE("safetensors: no cut and no changed byte of a file crashes the reader"
 }
 
 TEST_CASE("safetensors: what cannot be written is refused, and the old file stays") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string path = folder / "model";
   write_safetensors(path, sample());
   const auto error = [&](const SafeTensors& content) {
@@ -417,11 +417,11 @@ TEST_CASE("safetensors: what cannot be written is refused, and the old file stay
 }
 
 TEST_CASE("safetensors: files that cannot be opened") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   CHECK(error_of([&] { (void)read_safetensors(folder / "none"); }) ==
-        "cannot read " + (folder / "none") + ": No such file or directory");
+        "cannot read " + (folder / "none").string() + ": No such file or directory");
   CHECK(error_of([&] { (void)read_safetensors(folder.path()); }) ==
-        "cannot read " + folder.path() + ": not a regular file");
+        "cannot read " + folder.path().string() + ": not a regular file");
   CHECK(error_of([&] { (void)read_safetensors("/dev/zero"); }) ==
         "cannot read /dev/zero: not a regular file");
 }
@@ -429,7 +429,7 @@ TEST_CASE("safetensors: files that cannot be opened") {
 TEST_CASE("safetensors: the fixtures written by PyTorch are read, and survive a round trip") {
   const std::vector<std::string> names = fixture_names();
   CHECK(names.size() == 36);
-  const TemporaryFolder folder;
+  const TempFolder folder;
   for (const std::string& name : names) {
     INFO(name);
     const SafeTensors content = read_safetensors(fixture_path(name));

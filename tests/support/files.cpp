@@ -25,17 +25,19 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() : path_(fs::temp_directory_path() / "hax-test-XXXXXX") {
-  check(::mkdtemp(path_.data()) != nullptr, "cannot create {}: {}", path_,
+TempFolder::TempFolder() {
+  std::string name = fs::temp_directory_path() / "hax-test-XXXXXX";
+  check(::mkdtemp(name.data()) != nullptr, "cannot create {}: {}", name,
         std::generic_category().message(errno));
+  path_ = name;
 }
 
-TemporaryFolder::~TemporaryFolder() {
+TempFolder::~TempFolder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
 }
 
-std::vector<std::string> TemporaryFolder::names() const { return names_in(path_); }
+std::vector<std::string> TempFolder::names() const { return names_in(path_); }
 
 std::string fixture_path(const std::string& name) {
   return std::string(HAX_SOURCE_DIR) + "/tests/fixtures/" + name;

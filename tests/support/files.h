@@ -1,27 +1,27 @@
 // Folders and files for tests.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
 namespace hax::test {
 
 /// A new empty folder; removed with everything in it.
-class TemporaryFolder {
+class TempFolder {
  public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  TempFolder();
+  ~TempFolder();
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
 
-  const std::string& path() const { return path_; }
-  /// path()/name
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
   /// Names of what it holds, sorted.
   std::vector<std::string> names() const;
 
  private:
-  std::string path_;
+  std::filesystem::path path_;
 };
 
 /// Path of tests/fixtures/<name>.

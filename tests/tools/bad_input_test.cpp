@@ -56,7 +56,7 @@ TEST_CASE("settings out of range") {
   refused("--lr", "-1", "--lr -1: expected a learning rate above 0");
   refused("--lr", "0", "--lr 0: expected a learning rate above 0");
   refused("--grad_acc", "0", "--grad_acc 0");
-  refused("--warmup_step", "-1", "--warmup_step -1");
+  refused("--warmup_step", "-1", "--warmup_step '-1': expected a whole number from 0");
   refused("--valid_step", "0", "--valid_step 0");
   refused("--gate_loss_weight", "-0.1", "--gate_loss_weight -0.1");
   refused("--gate_loss_weight", "nan", "--gate_loss_weight nan");
@@ -64,9 +64,10 @@ TEST_CASE("settings out of range") {
   refused("--weight_decay", "2", "--weight_decay 2");
   refused("--beta1", "1", "--beta1 1");
   refused("--adam_eps", "0", "--adam_eps 0");
-  refused("--seed", "-1", "--seed -1");
+  refused("--seed", "-1", "--seed '-1'");
+  refused("--seed", "0x10", "--seed '0x10'");
   refused("--shards", "9", "--shards 9");
-  refused("--threads", "-2", "--threads -2");
+  refused("--threads", "-2", "--threads '-2'");
   refused("--values", "0", "values");
   refused("--levels", "0", "levels");
   refused("--keys", "7:3", "7:3");
