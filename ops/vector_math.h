@@ -72,7 +72,9 @@ constexpr T fast_exp2(T x) {
     p = p * f + 6.931472150e-1F;
     p = p * f + 1.0F;
     const float y = p * std::bit_cast<float>(std::bit_cast<std::uint32_t>(shifted) << 23);
-    return detail::select(x < -126.5F, 0.0F, y);
+    // n < -126. Asking x instead would cost an instruction where x is a product, which GCC
+    // otherwise fuses into both sums.
+    return detail::select(shifted <= 12582912.0F, 0.0F, y);
   } else {
     return std::exp2(x);
   }

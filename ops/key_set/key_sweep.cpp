@@ -8,7 +8,8 @@ void KeySweep::enter(std::int64_t s) {
   const std::int64_t begin = keys_.sequences.begin(s);
   const auto length = static_cast<std::int32_t>(keys_.sequences.length(s));
   death_ = keys_.death.data<std::int32_t>() + begin;
-  alive_ = 0;
+  shared_ = alive_ = 0;
+  shared_until_ = -1;
   next_ = 0;
   next_death_ = KeySet::kForever;
   // One more than can be alive: slots are written before it is known whether they count.
@@ -26,10 +27,25 @@ void KeySweep::enter(std::int64_t s) {
   }
 }
 
+// Brings the alive up to date: those that query i sees by position.
+void KeySweep::take_up(std::int32_t i) {
+  if (i > shared_until_ && shared_ > 0) {
+    shared_ = 0;
+    next_death_ = i;
+  }
+  if (next_death_ <= i) drop_dead(i);
+  for (; next_ <= i; ++next_) {
+    const std::int32_t death = death_[next_];
+    if (death <= i) continue;
+    list_[alive_++] = next_;
+    next_death_ = std::min(next_death_, death);
+  }
+}
+
 void KeySweep::drop_dead(std::int32_t i) {
-  std::size_t kept = 0;
+  std::size_t kept = shared_;
   next_death_ = KeySet::kForever;
-  for (std::size_t z = 0; z < alive_; ++z) {
+  for (std::size_t z = shared_; z < alive_; ++z) {
     const std::int32_t j = list_[z], death = death_[j];
     list_[kept] = j;
     kept += death > i ? 1U : 0U;
@@ -51,16 +67,29 @@ void KeySweep::add_band(std::int32_t i, std::size_t& count) {
 }
 
 std::span<const std::int32_t> KeySweep::keys_of(std::int32_t i) {
-  if (next_death_ <= i) drop_dead(i);
-  for (; next_ <= i; ++next_) {
-    const std::int32_t death = death_[next_];
-    if (death <= i) continue;
-    list_[alive_++] = next_;
-    next_death_ = std::min(next_death_, death);
-  }
+  take_up(i);
   std::size_t count = alive_;
   if (!segments_.empty()) add_band(i, count);
   return {list_.data(), count};
+}
+
+std::size_t KeySweep::share(std::int32_t first, std::int32_t last) {
+  shared_until_ = -1;  // of the queries so far
+  take_up(first);
+  rest_.resize(list_.size());
+  std::size_t rest = 0;
+  next_death_ = KeySet::kForever;
+  for (std::size_t z = 0; z < alive_; ++z) {
+    const std::int32_t j = list_[z], death = death_[j];
+    const bool lasting = death > last;
+    list_[shared_] = rest_[rest] = j;
+    shared_ += lasting ? 1U : 0U;
+    rest += lasting ? 0U : 1U;
+    next_death_ = std::min(next_death_, lasting ? KeySet::kForever : death);
+  }
+  std::copy_n(rest_.data(), rest, list_.data() + shared_);
+  shared_until_ = last;
+  return shared_;
 }
 
 }  // namespace hax

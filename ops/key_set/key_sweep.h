@@ -22,6 +22,10 @@ class KeySweep {
   /// position in increasing order, then those of its bin. i must increase from call to call. Valid
   /// until the next call. Over a sequence: O(length + keys handed out + queries log bins).
   std::span<const std::int32_t> keys_of(std::int32_t i);
+  /// From now on, lists of queries up to `last` begin with the n keys that all queries from
+  /// `first`, the next one asked for, to `last` see by position. Returns n. The order of the lists
+  /// then depends on both.
+  std::size_t share(std::int32_t first, std::int32_t last);
 
  private:
   // Keys of one bin in `order`: [head, tail) are neither expired nor after the query.
@@ -29,6 +33,7 @@ class KeySweep {
     std::int64_t bin;
     std::int32_t head, tail, end;
   };
+  void take_up(std::int32_t i);
   void drop_dead(std::int32_t i);
   void add_band(std::int32_t i, std::size_t& count);
 
@@ -38,10 +43,12 @@ class KeySweep {
   const std::int32_t* expire_ = nullptr;
   const std::int32_t* order_ = nullptr;
   std::vector<Segment> segments_;   // by bin
-  std::vector<std::int32_t> list_;  // the alive, then the last query's band
-  std::size_t alive_ = 0;
-  std::int32_t next_ = 0;        // first position not yet taken up
-  std::int32_t next_death_ = 0;  // when the first of the alive dies
+  std::vector<std::int32_t> list_;  // the shared, the other alive, then the last query's band
+  std::vector<std::int32_t> rest_;
+  std::size_t shared_ = 0, alive_ = 0;
+  std::int32_t shared_until_ = 0;  // last query of share()
+  std::int32_t next_ = 0;          // first position not yet taken up
+  std::int32_t next_death_ = 0;    // when the first of the alive that are not shared dies
 };
 
 }  // namespace hax

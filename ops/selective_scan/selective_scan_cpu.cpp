@@ -25,7 +25,7 @@ template <class T>
 struct Inputs {
   std::int64_t dim, state, blocks;
   const T *u, *dt, *B, *C;
-  std::vector<Lanes<T>> rate;  // [state, blocks], A log2(e): decays are powers of two
+  std::vector<Lanes<T>> rate;  // [blocks, state], A log2(e): decays are powers of two
   std::vector<Lanes<T>> D;     // [blocks]
   std::span<const std::int32_t> rows;
   bool all_rows;
@@ -47,7 +47,7 @@ struct Inputs {
       const std::int64_t block = e / kLanes<T>, lane = e % kLanes<T>;
       D[block].v[lane] = skip[e];
       for (std::int64_t n = 0; n < state; ++n) {
-        rate[n * blocks + block].v[lane] = A[e * state + n] * std::numbers::log2e_v<T>;
+        rate[block * state + n].v[lane] = A[e * state + n] * std::numbers::log2e_v<T>;
       }
     }
   }
@@ -119,13 +119,18 @@ class ForwardPass {
 #pragma omp simd
       for (int k = 0; k < kLanes<T>; ++k) y_tile_[i].v[k] = in_.D[block].v[k] * block_in_.u[i].v[k];
     }
-    for (std::int64_t n = 0; n < in_.state; ++n) {
-      Lanes<T>& h = h_[n * in_.blocks + block];
-      if (states_ != nullptr) store(h, width, states_ + n * in_.dim + first);
-      scan_state(chunk.len, block_in_, in_.rate[n * in_.blocks + block],
-                 {in_.B + chunk.begin * in_.state + n, in_.state}, {C_.data() + n, in_.state}, h,
-                 y_tile_);
+    Lanes<T>* h = h_.data() + block * in_.state;
+    if (states_ != nullptr) {
+      for (std::int64_t n = 0; n < in_.state; ++n) {
+        store(h[n], width, states_ + n * in_.dim + first);
+      }
     }
+    const T *B = in_.B + chunk.begin * in_.state, *C = C_.data();
+    for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
+      scan_states<kStates>(chunk.len, block_in_, &in_.rate[block * in_.state + n],
+                           Columns<T>{B + n, in_.state}, Columns<T>{C + n, in_.state}, h + n,
+                           y_tile_);
+    });
     for (std::int64_t i = 0; i < chunk.len; ++i) {
       if (chunk.row[i] >= 0) store(y_tile_[i], width, y_ + chunk.row[i] * in_.dim + first);
     }
@@ -133,7 +138,7 @@ class ForwardPass {
 
   const Inputs<T> in_;
   T *y_, *states_;           // states_: of the current chunk
-  std::vector<Lanes<T>> h_;  // [state, blocks]
+  std::vector<Lanes<T>> h_;  // [blocks, state]
   std::vector<T> C_;         // [kScanChunk, state]
   BlockInputs<T> block_in_;
   Tile<T> y_tile_;
@@ -154,8 +159,8 @@ class BackwardPass {
         dh_(in_.rate.size()),
         dA_(in_.rate.size()),
         dD_(in_.blocks),
-        dB_lanes_(in_.state * kScanChunk),
-        dC_lanes_(in_.state * kScanChunk),
+        dB_lanes_(in_.state),
+        dC_lanes_(in_.state),
         C_(in_.state * kScanChunk) {}
 
   void run(const Sequences& sequences) {
@@ -178,7 +183,7 @@ class BackwardPass {
       const std::int64_t block = e / kLanes<T>, lane = e % kLanes<T>;
       dD[e] = dD_[block].v[lane];
       for (std::int64_t n = 0; n < in_.state; ++n) {
-        dA[e * in_.state + n] = dA_[n * in_.blocks + block].v[lane];
+        dA[e * in_.state + n] = dA_[block * in_.state + n].v[lane];
       }
     }
   }
@@ -186,13 +191,12 @@ class BackwardPass {
  private:
   void run_chunk(const Chunk& chunk, const T* states) {
     in_.gather_C(chunk, C_);
-    std::ranges::fill(dB_lanes_, Lanes<T>{});
-    std::ranges::fill(dC_lanes_, Lanes<T>{});
+    std::ranges::fill(dB_lanes_, Tile<T>{});
+    std::ranges::fill(dC_lanes_, Tile<T>{});
     for (std::int64_t block = 0; block < in_.blocks; ++block) run_block(chunk, block, states);
     if (in_.state == 0) return;
-    sum_lanes(dB_lanes_.data(), in_.state * kScanChunk);
-    sum_lanes(dC_lanes_.data(), in_.state * kScanChunk);
-    const T *dB = dB_lanes_.data()->v, *dC = dC_lanes_.data()->v;  // now [state, kScanChunk]
+    const T* dB = sum_lanes(dB_lanes_[0].data(), in_.state * kScanChunk);  // [state, kScanChunk]
+    const T* dC = sum_lanes(dC_lanes_[0].data(), in_.state * kScanChunk);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
       for (std::int64_t n = 0; n < in_.state; ++n) {
         dB_[(chunk.begin + i) * in_.state + n] = dB[n * kScanChunk + i];
@@ -206,7 +210,6 @@ class BackwardPass {
 
   void run_block(const Chunk& chunk, std::int64_t block, const T* states) {
     const std::int64_t first = in_.first(block), width = in_.width(block);
-    const T* B = in_.B + chunk.begin * in_.state;
     in_.load_block(chunk, block, block_in_);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
       if (chunk.row[i] < 0) {
@@ -216,15 +219,18 @@ class BackwardPass {
       }
     }
     sums_ = {};
-    for (std::int64_t n = 0; n < in_.state; ++n) {
-      const std::int64_t at = n * in_.blocks + block;
-      const Column<T> column_B{B + n, in_.state}, column_C{C_.data() + n, in_.state};
-      load(states + n * in_.dim + first, width, trace_.h[0]);
-      trace_state(chunk.len, block_in_, in_.rate[at], column_B, trace_);
-      adjoint_state(chunk.len, block_in_, dy_tile_, trace_, in_.rate[at], column_B, column_C,
-                    dh_[at], sums_, dA_[at], &dB_lanes_[n * kScanChunk],
-                    &dC_lanes_[n * kScanChunk]);
-    }
+    const T *B = in_.B + chunk.begin * in_.state, *C = C_.data();
+    for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
+      const std::int64_t at = block * in_.state + n;
+      const Columns<T> columns_B{B + n, in_.state}, columns_C{C + n, in_.state};
+      for (int j = 0; j < kStates; ++j) {
+        load(states + (n + j) * in_.dim + first, width, trace_[j].h[0]);
+      }
+      trace_states<kStates>(chunk.len, block_in_, &in_.rate[at], columns_B, trace_.data());
+      adjoint_states<kStates>(chunk.len, block_in_, dy_tile_, trace_.data(), &in_.rate[at],
+                              columns_B, columns_C, &dh_[at], sums_, &dA_[at], &dB_lanes_[n],
+                              &dC_lanes_[n]);
+    });
     finish_block(chunk, block);
   }
 
@@ -251,15 +257,15 @@ class BackwardPass {
   const Inputs<T> in_;
   const T *dy_, *states_;
   T *du_, *ddt_, *dB_, *dC_;
-  std::vector<Lanes<T>> dh_;        // [state, blocks], from the chunks done
-  std::vector<Lanes<T>> dA_, dD_;   // [state, blocks], [blocks]
-  std::vector<Lanes<T>> dB_lanes_;  // [state, kScanChunk], summed over blocks, not yet over lanes
-  std::vector<Lanes<T>> dC_lanes_;
+  std::vector<Lanes<T>> dh_;       // [blocks, state], from the chunks done
+  std::vector<Lanes<T>> dA_, dD_;  // [blocks, state], [blocks]
+  std::vector<Tile<T>> dB_lanes_;  // [state], summed over blocks, not yet over lanes
+  std::vector<Tile<T>> dC_lanes_;
   std::vector<T> C_;  // [kScanChunk, state]
   BlockInputs<T> block_in_;
   Tile<T> dy_tile_;
   BlockSums<T> sums_;
-  StateTrace<T> trace_;
+  std::array<StateTrace<T>, kGroup> trace_;
 };
 
 }  // namespace

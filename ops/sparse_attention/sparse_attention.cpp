@@ -51,12 +51,12 @@ Var sparse_attention(const Var& Q, const Var& K, const Var& V, const KeySet& key
     sparse_attention_forward(device, q, k, v, keys, rows, empty, y, softmax);
   });
 
-  const auto gradient = [q, k, v, y, softmax, keys, rows, empty](const Tensor& dy) {
+  const auto gradient = [q, k, v, softmax, keys, rows, empty](const Tensor& dy) {
     Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
     Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
     Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
     on_device(q.device(), [&](auto device) {
-      sparse_attention_backward(device, dy, q, k, v, y, softmax, keys, rows, empty, dq, dk, dv);
+      sparse_attention_backward(device, dy, q, k, v, softmax, keys, rows, empty, dq, dk, dv);
     });
     return Grads{dq, dk, dv};
   };

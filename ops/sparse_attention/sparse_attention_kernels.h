@@ -14,14 +14,14 @@ void sparse_attention_forward(Cuda, const Tensor& Q, const Tensor& K, const Tens
                               const KeySet& keys, const Tensor& rows, EmptyRows empty, Tensor& y,
                               Tensor& softmax);
 
-/// dy [R, E] and what the forward took and returned -> dQ [R, N], dK [T, N], dV [T, E].
+/// dy [R, E], what the forward took, and its softmax -> dQ [R, N], dK [T, N], dV [T, E].
 void sparse_attention_backward(Cpu, const Tensor& dy, const Tensor& Q, const Tensor& K,
-                               const Tensor& V, const Tensor& y, const Tensor& softmax,
-                               const KeySet& keys, const Tensor& rows, EmptyRows empty, Tensor& dQ,
-                               Tensor& dK, Tensor& dV);
+                               const Tensor& V, const Tensor& softmax, const KeySet& keys,
+                               const Tensor& rows, EmptyRows empty, Tensor& dQ, Tensor& dK,
+                               Tensor& dV);
 void sparse_attention_backward(Cuda, const Tensor& dy, const Tensor& Q, const Tensor& K,
-                               const Tensor& V, const Tensor& y, const Tensor& softmax,
-                               const KeySet& keys, const Tensor& rows, EmptyRows empty, Tensor& dQ,
-                               Tensor& dK, Tensor& dV);
+                               const Tensor& V, const Tensor& softmax, const KeySet& keys,
+                               const Tensor& rows, EmptyRows empty, Tensor& dQ, Tensor& dK,
+                               Tensor& dV);
 
 }  // namespace hax

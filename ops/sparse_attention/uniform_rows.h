@@ -32,7 +32,7 @@ class UniformRows {
   }
 
   /// Takes up one row's gradient and returns its dq.
-  void backward(const T* q, const T* y, const T* dy, T* dq);
+  void backward(const T* q, const T* dy, T* dq);
   /// Adds what the rows taken up send to dK and dV.
   void leave(T* dK, T* dV) const;
 
@@ -87,6 +87,7 @@ void UniformRows<T>::find_mean() {
 
 template <class T>
 void UniformRows<T>::start_backward() {
+  if (!has_mean_) find_mean();
   for (auto* matrix : {&value_key_, &gradient_query_}) matrix->assign(size(channels_ * states_), 0);
   for (auto* vector : {&key_sum_, &projected_query_}) vector->assign(size(states_), 0);
   gradient_sum_.assign(size(channels_), 0);
@@ -99,8 +100,9 @@ void UniformRows<T>::start_backward() {
 }
 
 template <class T>
-void UniformRows<T>::backward(const T* q, const T* y, const T* dy, T* dq) {
+void UniformRows<T>::backward(const T* q, const T* dy, T* dq) {
   if (!has_rows_) start_backward();
+  const T* y = mean_.data();
   T projection = 0;
 #pragma omp simd reduction(+ : projection)
   for (std::int64_t e = 0; e < channels_; ++e) projection += dy[e] * y[e];

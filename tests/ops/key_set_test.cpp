@@ -245,6 +245,41 @@ TEST_CASE("a sweep hands out the same order whichever queries it is asked for") 
   }
 }
 
+TEST_CASE("shared keys come first and leave the lists what they are") {
+  for (const Sequences& sequences : packs()) {
+    for (std::uint64_t seed = 0; seed < 10; ++seed) {
+      const KeySet keys = random_set(sequences, 3, seed);
+      const Lists expected = enumerate_definition(keys);
+      for (const std::int32_t step : {1, 3}) {
+        KeySweep sweep(keys);
+        for (std::int64_t s = 0; s < sequences.count(); ++s) {
+          sweep.enter(s);
+          const auto length = static_cast<std::int32_t>(sequences.length(s));
+          for (std::int32_t first = 0; first < length; first += 5 * step) {
+            // Four queries share, a fifth comes after them.
+            const std::int32_t last = std::min(first + 3 * step, length - 1);
+            const std::size_t shared = sweep.share(first, last);
+            std::size_t seen_by_all = 0;
+            const std::int32_t* death = keys.death.data<std::int32_t>() + sequences.begin(s);
+            for (std::int32_t j = 0; j <= first; ++j) seen_by_all += death[j] > last ? 1 : 0;
+            CHECK(shared == seen_by_all);
+            std::vector<std::int32_t> common;
+            for (std::int32_t i = first; i < std::min(first + 5 * step, length); i += step) {
+              const auto list = sweep.keys_of(i);
+              const auto front = list.first(i <= last ? shared : 0);
+              if (i == first) common.assign(front.begin(), front.end());
+              if (i <= last) CHECK(std::ranges::equal(common, front));
+              std::vector<std::int32_t> sorted(list.begin(), list.end());
+              std::ranges::sort(sorted);
+              CHECK(sorted == expected[static_cast<std::size_t>(sequences.begin(s) + i)]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("validate names what is wrong") {
   const auto error = [](void (*damage)(KeySet&)) {
     return error_of([=] { validate(broken(damage)); });

@@ -236,7 +236,7 @@ TEST_CASE("lsh_keys are the most recent of the query's bin") {
   // One bin, few, more than a byte holds, and codes that fill 62 bits or are negative.
   for (const Codes codes : {Codes{1, 1, 5}, Codes{4, 1, 0}, Codes{700, 1, -350},
                             Codes{37, (std::int64_t{1} << 56) + 12345, 0},
-                            Codes{3, std::int64_t{1} << 62, -(std::int64_t{1} << 62)}}) {
+                            Codes{3, std::int64_t{1} << 61, -(std::int64_t{1} << 61)}}) {
     for (const std::int64_t keys : {1, 2, 9, 10000}) {
       CAPTURE(codes.bins);
       CAPTURE(keys);
