@@ -5,7 +5,8 @@ target_compile_options(hax_options INTERFACE
   # GCC 12 reports false positives from inlined standard-library code at -O3.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds -Wno-stringop-overflow -Wno-maybe-uninitialized -Wno-restrict>
   # errno from math functions is never read; without it GCC can vectorise sqrt and friends.
-  -fno-math-errno)
+  # Floating-point exceptions are never trapped; without this GCC keeps branches that cannot be vectorised.
+  -fno-math-errno -fno-trapping-math)
 if(HAX_NATIVE)
   include(CheckCXXCompilerFlag)
   target_compile_options(hax_options INTERFACE -march=native)

@@ -8,15 +8,10 @@
 #include "ops/sparse_attention/gather_rows.h"
 #include "ops/sparse_attention/sparse_attention_kernels.h"
 #include "ops/sparse_attention/uniform_rows.h"
+#include "ops/vector_math.h"
 
 namespace hax {
 namespace {
-
-// exp of a score minus the largest of its row.
-template <class T>
-inline T weight_exp(T x) {
-  return std::exp(x);
-}
 
 // One number for each key of a row, in whole tiles so that loops over them have no remainder.
 template <class T>
@@ -60,7 +55,7 @@ template <class T>
 void exponentials(Row<T> row, T largest) {
   row.pad_with(largest);
 #pragma omp simd
-  for (std::size_t z = 0; z < row.size; ++z) row.entry[z] = weight_exp(row.entry[z] - largest);
+  for (std::size_t z = 0; z < row.size; ++z) row.entry[z] = fast_exp(row.entry[z] - largest);
   row.pad_with(0);
 }
 
