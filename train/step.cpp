@@ -5,6 +5,7 @@
 #include <exception>
 #include <optional>
 
+#include "engine/denormals.h"
 #include "engine/dispatch.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
@@ -62,6 +63,7 @@ void for_each_shard(std::int64_t shards, F&& body) {
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(shards));
 #pragma omp parallel for schedule(dynamic, 1)
   for (std::int64_t g = 0; g < shards; ++g) {
+    const FlushDenormals flush;
     try {
       body(g);
     } catch (...) {
