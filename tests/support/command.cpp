@@ -1,6 +1,7 @@
 #include "tests/support/command.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
@@ -24,7 +25,7 @@ std::string read_text(const std::string& path) {
   return text.str();
 }
 
-CommandResult run_hax(const std::vector<std::string>& args, int kill_after_ms, int signal) {
+CommandResult run_hax(const std::vector<std::string>& args, const CommandOptions& options) {
   const TempFolder folder;
   const std::string out = folder / "out", err = folder / "err";
   std::vector<char*> argv{const_cast<char*>(HAX_BINARY)};
@@ -37,12 +38,18 @@ CommandResult run_hax(const std::vector<std::string>& args, int kill_after_ms, i
     const int err_file = ::open(err.c_str(), O_WRONLY | O_CREAT, 0600);
     ::dup2(out_file, 1);
     ::dup2(err_file, 2);
+    if (options.file_bytes > 0) {
+      const rlimit limit{static_cast<rlim_t>(options.file_bytes),
+                         static_cast<rlim_t>(options.file_bytes)};
+      ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit fails instead
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
     ::execv(HAX_BINARY, argv.data());
     ::_exit(127);
   }
-  if (kill_after_ms > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(kill_after_ms));
-    ::kill(child, signal);
+  if (options.kill_after_ms > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(options.kill_after_ms));
+    ::kill(child, options.signal);
   }
   int status = 0;
   check(::waitpid(child, &status, 0) == child, "cannot wait for hax");

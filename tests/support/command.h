@@ -1,6 +1,7 @@
 // Running the hax binary as a user would.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,15 @@ struct CommandResult {
   std::string out, err;
 };
 
-/// Runs `hax args...`; with kill_after_ms > 0 sends `signal` after that time.
-CommandResult run_hax(const std::vector<std::string>& args, int kill_after_ms = 0, int signal = 0);
+struct CommandOptions {
+  int kill_after_ms = 0;  ///< with a positive value, `signal` is sent after that time
+  int signal = 0;
+  std::int64_t file_bytes =
+      0;  ///< with a positive value, no file can grow beyond this: a full disk
+};
+
+/// Runs `hax args...`.
+CommandResult run_hax(const std::vector<std::string>& args, const CommandOptions& options = {});
 
 void write_text(const std::string& path, const std::string& text);
 std::string read_text(const std::string& path);

@@ -88,7 +88,8 @@ TEST_CASE("a run stopped by Ctrl-C or killed goes on bit for bit") {
   for (const int signal : {SIGINT, SIGKILL}) {
     const std::string run = signal == SIGINT ? "interrupted" : "killed";
     int interruptions = 0;
-    CommandResult result = run_hax(with(train_flags(folder, run), {"--threads", "1"}), 150, signal);
+    CommandResult result =
+        run_hax(with(train_flags(folder, run), {"--threads", "1"}), {150, signal});
     for (int attempt = 0; attempt < 40 && result.code != 0; ++attempt) {
       CHECK(result.code == (signal == SIGINT ? 130 : 128 + SIGKILL));
       ++interruptions;
@@ -97,7 +98,7 @@ TEST_CASE("a run stopped by Ctrl-C or killed goes on bit for bit") {
       const std::vector<std::string> again =
           begun ? std::vector<std::string>{"train", "--resume", folder / run}
                 : train_flags(folder, run);
-      result = run_hax(again, attempt < 3 ? 150 : 0, signal);
+      result = run_hax(again, {attempt < 3 ? 150 : 0, signal});
     }
     CHECK(result.code == 0);
     CHECK(interruptions >= 1);
@@ -156,6 +157,23 @@ TEST_CASE("a finished run can be extended") {
   CHECK(result.code == 0);
   CHECK(read_text(folder / "run/last/state.json").find("\"step\": 63") != std::string::npos);
   CHECK(run_hax({"train", "--resume", folder / "run", "--step", "10"}).code == 2);
+}
+
+TEST_CASE("a full disk stops a run in one line and leaves the last checkpoint as it was") {
+  const TempFolder folder;
+  REQUIRE(run_hax(train_flags(folder, "run")).code == 0);
+  const std::string before = read_text(folder / "run/last/model.safetensors");
+  const CommandResult result =
+      run_hax({"train", "--resume", folder / "run", "--step", "70"}, {.file_bytes = 20000});
+  INFO(result.err);
+  CHECK(result.code == 1);
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  CHECK(result.err.find("model.safetensors: File too large") != std::string::npos);
+  CHECK(read_text(folder / "run/last/model.safetensors") == before);
+  CHECK(!std::filesystem::exists(folder / "run/last.new"));
+  CHECK(!std::filesystem::exists(folder / "run/best.new"));
+  // With room again, the run goes on.
+  CHECK(run_hax({"train", "--resume", folder / "run", "--step", "70"}).code == 0);
 }
 
 TEST_CASE("a loss that is not finite stops the run and names the op that produced it") {
