@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <map>
-#include <nlohmann/json.hpp>
 
 #include "engine/check.h"
 #include "models/embedded_configs.h"
@@ -12,134 +9,11 @@
 namespace hax {
 namespace {
 
-using Json = nlohmann::json;
-
-// Keys of released files that say nothing about a Mamba model's mathematics: those of their
-// training stack, of other model types, and the token ids, which belong to the data.
-const std::vector<std::string>& ignored_keys() {
-  static const std::vector<std::string> keys{"fuse_cross_entropy",
-                                             "fuse_norm",
-                                             "fuse_swiglu",
-                                             "use_cache",
-                                             "transformers_version",
-                                             "architectures",
-                                             "torch_dtype",
-                                             "tie_word_embeddings",
-                                             "bos_token_id",
-                                             "eos_token_id",
-                                             "pad_token_id",
-                                             "rms_norm",
-                                             "max_position_embeddings",
-                                             "num_heads",
-                                             "head_dim",
-                                             "n_groups",
-                                             "chunk_size",
-                                             "time_step_limit",
-                                             "hidden_ratio",
-                                             "attn"};
-  return keys;
-}
-
 std::string lower(std::string_view text) {
   std::string result(text);
   std::ranges::transform(result, result.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
-}
-
-// Reads one key after another from a JSON object and remembers which ones were read.
-class Reader {
- public:
-  Reader(const Json& json, std::string_view source) : json_(json), source_(source) {}
-
-  void integer(const char* key, std::int64_t& value) {
-    if (const Json* found = find(key)) {
-      if (!found->is_number_integer()) fail(key, *found, "an integer");
-      value = found->get<std::int64_t>();
-    }
-  }
-  void number(const char* key, double& value) {
-    if (const Json* found = find(key)) {
-      if (!found->is_number()) fail(key, *found, "a number");
-      value = found->get<double>();
-    }
-  }
-  void boolean(const char* key, bool& value) {
-    if (const Json* found = find(key)) {
-      if (!found->is_boolean()) fail(key, *found, "true or false");
-      value = found->get<bool>();
-    }
-  }
-  void text(const char* key, std::string& value) {
-    if (const Json* found = find(key)) {
-      if (!found->is_string()) fail(key, *found, "a string");
-      value = found->get<std::string>();
-    }
-  }
-  // One of a few words.
-  template <class T>
-  void choice(const char* key, const std::map<std::string, T>& words, T& value) {
-    std::vector<std::string> names;
-    for (const auto& [name, unused] : words) names.push_back(name);
-    if (const Json* found = find(key)) {
-      if (!found->is_string() || !words.contains(found->get<std::string>())) {
-        fail(key, *found, fmt::format("one of {}", fmt::join(names, ", ")));
-      }
-      value = words.at(found->get<std::string>());
-    }
-  }
-  /// The value of a key that is present and not null.
-  const Json* find(const char* key) {
-    read_.emplace_back(key);
-    const auto at = json_.find(key);
-    return at == json_.end() || at->is_null() ? nullptr : &*at;
-  }
-  [[noreturn]] void fail(const char* key, const Json& found, std::string_view expected) const {
-    throw UsageError(
-        fmt::format("{}: {} is {}, expected {}", source_, key, found.dump(), expected));
-  }
-  void refuse_the_rest() const {
-    for (const auto& [key, unused] : json_.items()) {
-      if (std::ranges::count(read_, key) == 0 && std::ranges::count(ignored_keys(), key) == 0) {
-        throw UsageError(fmt::format("{}: unknown key '{}'{}", source_, key, suggest(key, read_)));
-      }
-    }
-  }
-
- private:
-  const Json& json_;
-  std::string_view source_;
-  std::vector<std::string> read_;
-};
-
-const std::map<std::string, NormMode>& norm_modes() {
-  static const std::map<std::string, NormMode> modes{{"causal", NormMode::causal},
-                                                     {"released", NormMode::released}};
-  return modes;
-}
-
-const std::map<std::string, std::optional<LshCenter>>& lsh_centers() {
-  static const std::map<std::string, std::optional<LshCenter>> centers{
-      {"causal", LshCenter::causal}, {"sequence", LshCenter::sequence}, {"none", LshCenter::none}};
-  return centers;
-}
-
-template <class T>
-std::string word_of(const std::map<std::string, T>& words, const T& value) {
-  for (const auto& [word, meaning] : words) {
-    if (meaning == value) return word;
-  }
-  return {};
-}
-
-Json parse_object(std::string_view text, std::string_view source) {
-  try {
-    Json json = Json::parse(text);
-    check_usage(json.is_object(), "{}: expected a JSON object", source);
-    return json;
-  } catch (const Json::exception& error) {
-    throw UsageError(fmt::format("{}: not valid JSON: {}", source, error.what()));
-  }
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -169,89 +43,56 @@ std::string suggest(std::string_view given, const std::vector<std::string>& name
   return fmt::format("; expected one of {}", fmt::join(names, ", "));
 }
 
-ModelConfig parse_config(std::string_view text, std::string_view source) {
-  const Json json = parse_object(text, source);
-  ModelConfig c;
-  Reader read(json, source);
-  read.text("model_type", c.model_type);
-  check_usage(c.model_type == "mamba", "{}: model_type is '{}', this build has mamba", source,
-              c.model_type);
-  read.integer("vocab_size", c.vocab_size);
-  read.integer("hidden_size", c.hidden_size);
-  read.integer("intermediate_size", c.intermediate_size);
-  read.integer("expand", c.expand);
-  read.integer("state_size", c.state_size);
-  read.integer("num_hidden_layers", c.num_hidden_layers);
-  read.integer("conv_kernel", c.conv_kernel);
-  if (const Json* rank = read.find("time_step_rank"); rank && *rank != Json("auto")) {
-    read.integer("time_step_rank", c.time_step_rank);
-  }
-  read.number("time_step_min", c.time_step_min);
-  read.number("time_step_max", c.time_step_max);
-  read.number("time_step_floor", c.time_step_floor);
-  read.number("time_step_scale", c.time_step_scale);
-  read.text("time_step_init_scheme", c.time_step_init_scheme);
-  read.number("layer_norm_epsilon", c.layer_norm_epsilon);
-  read.number("norm_eps", c.layer_norm_epsilon);
-  read.number("initializer_range", c.initializer_range);
-  read.boolean("use_bias", c.use_bias);
-  read.boolean("use_conv_bias", c.use_conv_bias);
-  read.boolean("residual_in_fp32", c.residual_in_fp32);
-  read.boolean("rescale_prenorm_residual", c.rescale_prenorm_residual);
-  int activation = 0;
-  read.choice<int>("hidden_act", {{"silu", 0}, {"swish", 0}}, activation);
-  read.text("sparse_arch", c.sparse_arch);
-  read.integer("sparse_keys", c.sparse_keys);
-  read.integer("num_hash", c.num_hash);
-  read.integer("data_max_length", c.data_max_length);
-  read.choice("norm_mode", norm_modes(), c.norm_mode);
-  read.choice("lsh_center", lsh_centers(), c.lsh_center);
-  read.refuse_the_rest();
-  try {
-    c.resolve();
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("{}: {}", source, error.what()));
-  }
-  return c;
+namespace {
+
+void at_least(const char* key, std::int64_t value, std::int64_t low) {
+  constexpr std::int64_t kHigh = 1 << 30;
+  check_usage(value >= low && value <= kHigh, "{} is {}, expected an integer from {} to {}", key,
+              value, low, kHigh);
 }
 
-std::string to_json(const ModelConfig& c) {
-  Json json{{"model_type", c.model_type},
-            {"vocab_size", c.vocab_size},
-            {"hidden_size", c.hidden_size},
-            {"intermediate_size", c.intermediate_size},
-            {"expand", c.expand},
-            {"state_size", c.state_size},
-            {"num_hidden_layers", c.num_hidden_layers},
-            {"conv_kernel", c.conv_kernel},
-            {"time_step_rank", c.time_step_rank},
-            {"time_step_min", c.time_step_min},
-            {"time_step_max", c.time_step_max},
-            {"time_step_floor", c.time_step_floor},
-            {"time_step_scale", c.time_step_scale},
-            {"time_step_init_scheme", c.time_step_init_scheme},
-            {"hidden_act", "silu"},
-            {"layer_norm_epsilon", c.layer_norm_epsilon},
-            {"initializer_range", c.initializer_range},
-            {"use_bias", c.use_bias},
-            {"use_conv_bias", c.use_conv_bias},
-            {"residual_in_fp32", c.residual_in_fp32},
-            {"rescale_prenorm_residual", c.rescale_prenorm_residual},
-            {"sparse_arch", c.sparse_arch},
-            {"sparse_keys", c.sparse_keys},
-            {"data_max_length", c.data_max_length},
-            {"norm_mode", word_of(norm_modes(), c.norm_mode)}};
-  if (c.num_hash > 0) json["num_hash"] = c.num_hash;
-  if (c.lsh_center) json["lsh_center"] = word_of(lsh_centers(), c.lsh_center);
-  return json.dump(2) + "\n";
+}  // namespace
+
+void ModelConfig::resolve_mamba2() {
+  at_least("num_heads", num_heads, 1);
+  at_least("head_dim", head_dim, 1);
+  at_least("n_groups", n_groups, 1);
+  at_least("chunk_size", chunk_size, 1);
+  check_usage(num_heads * head_dim == intermediate_size,
+              "num_heads x head_dim is {} x {}, expected expand x hidden_size = {}", num_heads,
+              head_dim, intermediate_size);
+  check_usage(num_heads % n_groups == 0, "n_groups is {}, expected a divisor of num_heads {}",
+              n_groups, num_heads);
+  check_usage(time_step_limit_low >= 0 && time_step_limit_low < time_step_limit_high,
+              "time_step_limit is [{}, {}], expected 0 <= low < high", time_step_limit_low,
+              time_step_limit_high);
+}
+
+void ModelConfig::resolve_attention() {
+  check_usage(model_type == "samba", "attn is given, but model_type is {}, expected samba",
+              model_type);
+  if (attn->num_kv_heads == 0) attn->num_kv_heads = attn->num_heads;
+  at_least("attn.num_heads", attn->num_heads, 1);
+  at_least("attn.num_kv_heads", attn->num_kv_heads, 1);
+  check_usage(hidden_size % attn->num_heads == 0,
+              "attn.num_heads is {}, expected a divisor of hidden_size {}", attn->num_heads,
+              hidden_size);
+  check_usage(attn->num_heads % attn->num_kv_heads == 0,
+              "attn.num_kv_heads is {}, expected a divisor of attn.num_heads {}",
+              attn->num_kv_heads, attn->num_heads);
+  check_usage(hidden_size / attn->num_heads % 2 == 0,
+              "attn.num_heads gives heads of size {}, rotary embeddings need an even size",
+              hidden_size / attn->num_heads);
+  check_usage(std::isfinite(attn->rope_theta) && attn->rope_theta > 0,
+              "attn.rope_theta is {}, expected a positive number", attn->rope_theta);
+  if (attn->window_size) at_least("attn.window_size", *attn->window_size, 1);
+  for (const std::int64_t layer : attn->layers) {
+    check_usage(0 <= layer && layer < num_hidden_layers,
+                "attn.layers names layer {}, there are {} layers from 0", layer, num_hidden_layers);
+  }
 }
 
 void ModelConfig::resolve() {
-  const auto at_least = [](const char* key, std::int64_t value, std::int64_t low) {
-    constexpr std::int64_t kHigh = 1 << 30;
-    check_usage(value >= low && value <= kHigh, "{} is {}, expected an integer from {} to {}", key,
-                value, low, kHigh);
-  };
   const auto positive = [](const char* key, double value) {
     check_usage(std::isfinite(value) && value > 0, "{} is {}, expected a positive number", key,
                 value);
@@ -259,7 +100,8 @@ void ModelConfig::resolve() {
   at_least("vocab_size", vocab_size, 1);
   at_least("hidden_size", hidden_size, 1);
   at_least("expand", expand, 1);
-  if (intermediate_size == 0) intermediate_size = expand * hidden_size;
+  // Mamba2's inner width follows from expand, whatever the file says (as in the released code).
+  if (intermediate_size == 0 || model_type == "mamba2") intermediate_size = expand * hidden_size;
   at_least("intermediate_size", intermediate_size, 1);
   at_least("state_size", state_size, 1);
   at_least("num_hidden_layers", num_hidden_layers, 1);
@@ -278,10 +120,15 @@ void ModelConfig::resolve() {
   check_usage(std::isfinite(initializer_range) && initializer_range >= 0,
               "initializer_range is {}, expected a number from 0", initializer_range);
 
+  if (model_type == "mamba2") resolve_mamba2();
+  if (attn) resolve_attention();
+  at_least("hidden_ratio", hidden_ratio, 1);
+
   sparse_arch = lower(sparse_arch);
   check_usage(std::ranges::count(sparse_arch_names(), sparse_arch) == 1,
               "unknown sparse_arch '{}'{}", sparse_arch, suggest(sparse_arch, sparse_arch_names()));
   if (sparse_arch == "none") return;
+  check_usage(model_type != "samba", "sparse_arch is {}: Samba has no sparse branch", sparse_arch);
   const auto parts = static_cast<std::int64_t>(sparse_components().size());
   at_least("sparse_keys", sparse_keys, parts);
   check_usage(!uses("dilated") || data_max_length >= keys_per_component(),
@@ -321,19 +168,6 @@ bool ModelConfig::uses(std::string_view component) const {
 LshCenter ModelConfig::center() const {
   if (lsh_center) return *lsh_center;
   return norm_mode == NormMode::causal ? LshCenter::causal : LshCenter::sequence;
-}
-
-NormMode parse_norm_mode(std::string_view word) {
-  const auto found = norm_modes().find(std::string(word));
-  check_usage(found != norm_modes().end(), "norm_mode '{}': expected causal or released", word);
-  return found->second;
-}
-
-LshCenter parse_lsh_center(std::string_view word) {
-  const auto found = lsh_centers().find(std::string(word));
-  check_usage(found != lsh_centers().end(), "lsh_center '{}': expected causal, sequence or none",
-              word);
-  return *found->second;
 }
 
 const std::vector<std::string>& sparse_arch_names() {

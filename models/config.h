@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,16 @@
 #include "ops/norm_mode.h"
 
 namespace hax {
+
+/// Attention layers among the others: Samba.
+struct AttentionConfig {
+  std::vector<std::int64_t> layers;  ///< which layers are attention
+  std::int64_t num_heads = 4;
+  std::int64_t num_kv_heads = 0;  ///< 0: num_heads
+  bool qkv_bias = false;
+  double rope_theta = 10000;
+  std::optional<std::int64_t> window_size;
+};
 
 /// Every field has the value of the paper's Mamba; what is derived from others is filled in by
 /// resolve().
@@ -33,6 +44,15 @@ struct ModelConfig {
   bool residual_in_fp32 = false;  // no effect in float32 and float64
   bool rescale_prenorm_residual = false;
 
+  // Mamba2
+  std::int64_t num_heads = 8, head_dim = 16;
+  std::int64_t n_groups = 1;
+  std::int64_t chunk_size = 256;
+  double time_step_limit_low = 0, time_step_limit_high = std::numeric_limits<double>::infinity();
+  // Samba
+  std::optional<AttentionConfig> attn;
+  std::int64_t hidden_ratio = 4;
+
   std::string sparse_arch = "none";
   std::int64_t sparse_keys = 64;
   std::int64_t num_hash = 0;  // 0: sparse_keys for argmax_lsh, 8 for sign_bin_lsh
@@ -49,8 +69,18 @@ struct ModelConfig {
   /// Keys of each component: sparse_keys / number of components, rounded down.
   std::int64_t keys_per_component() const;
   bool uses(std::string_view component) const;
+  /// Whether an MLP follows every mixer.
+  bool has_mlp() const { return model_type == "samba"; }
+  bool limits_time_step() const {
+    return time_step_limit_low > 0 ||
+           time_step_limit_high < std::numeric_limits<double>::infinity();
+  }
   LshCenter center() const;
   std::int64_t dilation() const { return data_max_length / keys_per_component(); }
+
+ private:
+  void resolve_mamba2();
+  void resolve_attention();
 };
 
 /// Parses the JSON text of a configuration, resolved. Unknown keys are refused by name; `source`

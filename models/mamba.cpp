@@ -21,12 +21,6 @@ MambaMixer::MambaMixer(const ModelConfig& c, int layer, const std::string& prefi
   const Init conv = Init::uniform(1 / std::sqrt(static_cast<double>(c.conv_kernel)));
   const double dt_bound = c.time_step_scale / std::sqrt(static_cast<double>(rank));
   const bool dt_constant = c.time_step_init_scheme == "constant";
-  // Residual branches of a deep stack may start smaller: Kaiming-uniform (a = sqrt 5) over
-  // sqrt(layers).
-  const Init out =
-      c.rescale_prenorm_residual
-          ? Init::uniform(1 / std::sqrt(static_cast<double>(inner * c.num_hidden_layers)))
-          : normal;
 
   in_proj_ = table.add(prefix + ".in_proj.weight", {2 * inner, hidden}, normal);
   if (c.use_bias) in_bias_ = table.add(prefix + ".in_proj.bias", {2 * inner}, zero);
@@ -39,13 +33,13 @@ MambaMixer::MambaMixer(const ModelConfig& c, int layer, const std::string& prefi
                        Init::inverse_softplus(c.time_step_min, c.time_step_max, c.time_step_floor));
   A_log_ = table.add(prefix + ".A_log", {inner, state}, Init::log_counting());
   D_ = table.add(prefix + ".D", {inner}, Init::constant(1));
-  out_proj_ = table.add(prefix + ".out_proj.weight", {hidden, inner}, out);
+  out_proj_ = table.add(prefix + ".out_proj.weight", {hidden, inner}, out_proj_init(c));
   if (c.use_bias) out_bias_ = table.add(prefix + ".out_proj.bias", {hidden}, zero);
   if (c.sparse_arch != "none") sparse_.emplace(c, layer, prefix, table);
 }
 
-MambaMixer::Result MambaMixer::forward(const ForwardContext& context, const Rows& in,
-                                       const Tensor& rows) const {
+MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
+                                const Tensor& rows) const {
   const Scope scope("mixer");
   const Leaves& p = context.parameters;
   const std::int64_t inner = config_.intermediate_size, state = config_.state_size;
@@ -71,7 +65,7 @@ MambaMixer::Result MambaMixer::forward(const ForwardContext& context, const Rows
   const Var dt = softplus(linear(dt_low, p[dt_weight_], p[dt_bias_]));
   const Var A = neg_exp(p[A_log_]);
 
-  Result result;
+  MixerResult result;
   Var y = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows);
   if (sparse_) {
     const SparseMixer::Result attended = sparse_->forward(context, u, u_rows, rows);

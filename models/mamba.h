@@ -3,24 +3,18 @@
 
 #include <optional>
 
-#include "models/config.h"
-#include "models/forward.h"
-#include "models/rows.h"
+#include "models/mixer.h"
 #include "models/sparse_mixer.h"
 
 namespace hax {
 
-class MambaMixer {
+class MambaMixer final : public Mixer {
  public:
   /// Declares the mixer's parameters under `prefix` ("backbone.layers.0.mixer").
   MambaMixer(const ModelConfig& config, int layer, const std::string& prefix, ParamTable& table);
 
-  struct Result {
-    Var output;    ///< [R, hidden]
-    Var aux_loss;  ///< shape [] or undefined
-  };
-  /// x [T, hidden] after the block's norm -> the rows wanted.
-  Result forward(const ForwardContext& context, const Rows& x, const Tensor& rows) const;
+  MixerResult forward(const ForwardContext& context, const Rows& x,
+                      const Tensor& rows) const override;
 
  private:
   ModelConfig config_;

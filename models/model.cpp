@@ -12,20 +12,47 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   config_.resolve();
   embeddings_ = table_.add("backbone.embeddings.weight", {config_.vocab_size, config_.hidden_size},
                            Init::normal(config_.initializer_range));
+  const auto norm = [&](std::string name) {
+    return table_.add(std::move(name), {config_.hidden_size}, Init::constant(1));
+  };
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     const std::string prefix = fmt::format("backbone.layers.{}", layer);
-    const ParamId norm =
-        table_.add(prefix + ".norm.weight", {config_.hidden_size}, Init::constant(1));
-    blocks_.push_back({norm, MambaMixer(config_, layer, prefix + ".mixer", table_)});
+    Block& block = blocks_.emplace_back();
+    block.norm = norm(prefix + (config_.has_mlp() ? ".mixer_norm.weight" : ".norm.weight"));
+    block.mixer = make_mixer(config_, layer, prefix + ".mixer", table_);
+    if (!config_.has_mlp()) continue;
+    block.mlp_norm = norm(prefix + ".mlp_norm.weight");
+    block.mlp.emplace(config_, prefix + ".mlp", table_);
   }
   norm_f_ = table_.add("backbone.norm_f.weight", {config_.hidden_size}, Init::constant(1));
+}
+
+// One block at the rows wanted; its ranking loss is added to the result's.
+Var Model::run(const ForwardContext& context, const Block& block, const Rows& hidden,
+               const Tensor& rows, ForwardResult& result) const {
+  const Leaves& p = context.parameters;
+  const auto normed = [&](ParamId weight) {
+    return [&p, this, weight](const Var& x) {
+      return rms_norm(x, p[weight], config_.layer_norm_epsilon);
+    };
+  };
+  const MixerResult mixed = block.mixer->forward(context, hidden.map(normed(block.norm)), rows);
+  const Var residual = hidden.map_at(rows, [](const Var& x) { return x; });
+  Var output = add(residual, mixed.output);
+  if (block.mlp) {
+    output = add(output, block.mlp->forward(context, normed(block.mlp_norm)(output)));
+  }
+  if (mixed.aux_loss.defined()) {
+    result.aux_loss =
+        result.aux_loss.defined() ? add(result.aux_loss, mixed.aux_loss) : mixed.aux_loss;
+  }
+  return output;
 }
 
 ForwardResult Model::forward(const ForwardContext& context, const Tensor& tokens,
                              const Tensor& rows) const {
   const Scope backbone("backbone");
   const Leaves& p = context.parameters;
-  const double eps = config_.layer_norm_epsilon;
   context.sequences.require_tokens("model", tokens.numel());
   if (context.trace) context.trace->assign(blocks_.size(), {});
 
@@ -33,19 +60,12 @@ ForwardResult Model::forward(const ForwardContext& context, const Tensor& tokens
   Rows hidden = embed_tokens(p[embeddings_], tokens);
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     const Scope scope(fmt::format("layers.{}", layer));
-    const Block& block = blocks_[layer];
     const Tensor wanted = layer + 1 == blocks_.size() ? rows : Tensor{};
-    const Rows normed = hidden.map([&](const Var& x) { return rms_norm(x, p[block.norm], eps); });
-    const MambaMixer::Result mixed = block.mixer.forward(context, normed, wanted);
-    const Var residual = hidden.map_at(wanted, [](const Var& x) { return x; });
-    hidden = add(residual, mixed.output);
-    if (mixed.aux_loss.defined()) {
-      result.aux_loss =
-          result.aux_loss.defined() ? add(result.aux_loss, mixed.aux_loss) : mixed.aux_loss;
-    }
+    hidden = run(context, blocks_[layer], hidden, wanted, result);
     if (context.trace) (*context.trace)[layer].output = hidden.dense().value();
   }
-  result.logits = matmul(rms_norm(hidden.dense(), p[norm_f_], eps), p[embeddings_], false, true);
+  const Var normed = rms_norm(hidden.dense(), p[norm_f_], config_.layer_norm_epsilon);
+  result.logits = matmul(normed, p[embeddings_], false, true);
   return result;
 }
 

@@ -1,12 +1,15 @@
-// A language model: embedding, blocks x + mixer(norm(x)), final norm, logits through the embedding
-// matrix.
+// A language model: embedding, blocks x + mixer(norm(x)) [+ mlp(norm(.))], final norm, logits
+// through the embedding matrix.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "models/config.h"
 #include "models/forward.h"
-#include "models/mamba.h"
+#include "models/mixer.h"
+#include "models/mlp.h"
 
 namespace hax {
 
@@ -29,8 +32,13 @@ class Model {
  private:
   struct Block {
     ParamId norm;
-    MambaMixer mixer;
+    std::unique_ptr<Mixer> mixer;
+    ParamId mlp_norm;  // with an MLP after the mixer: Samba
+    std::optional<SwiGluMlp> mlp;
   };
+  Var run(const ForwardContext& context, const Block& block, const Rows& hidden, const Tensor& rows,
+          ForwardResult& result) const;
+
   ModelConfig config_;
   ParamTable table_;
   ParamId embeddings_, norm_f_;

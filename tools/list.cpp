@@ -32,7 +32,8 @@ void run_list() {
              "a query sees");
   for (const std::string& base : base_arch_names()) {
     for (const Named& sparse : kSparse) {
-      ModelConfig config = named_config(base, sparse.arch);
+      const ModelConfig config = named_config(base, sparse.arch);
+      if (config.has_mlp() && config.sparse_arch != "none") continue;  // Samba has no such branch
       const Model model(config);
       fmt::print("{:<10} {:<28} {:<16} {:>10}  {}\n", base, sparse.arch, sparse.paper,
                  model.parameters().count(), sparse.sees);

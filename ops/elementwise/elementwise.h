@@ -25,6 +25,10 @@ inline Var relu(const Var& x) { return elementwise(functor::Relu{}, x); }
 inline Var sigmoid(const Var& x) { return elementwise(functor::Sigmoid{}, x); }
 /// -e^x: A = -exp(A_log)
 inline Var neg_exp(const Var& x) { return elementwise(functor::NegExp{}, x); }
+/// min(max(x, low), high); the derivative is 1 from low to high, both included, and 0 outside
+inline Var clamp(const Var& x, double low, double high) {
+  return elementwise(functor::Clamp{low, high}, x);
+}
 inline Var scale(const Var& x, double factor) { return elementwise(functor::Scale{factor}, x); }
 
 // Binary: equal shapes, or b is [D] and is used for every row of a [..., D]. Throws Error

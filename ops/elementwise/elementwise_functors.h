@@ -93,6 +93,21 @@ struct Scale {
   }
 };
 
+/// min(max(x, low), high), derivative 1 from low to high and 0 outside
+struct Clamp {
+  static constexpr const char* name = "clamp";
+  double low = -1, high = 1.5;
+  template <class T>
+  constexpr T value(T x) const {
+    const T above = x < static_cast<T>(low) ? static_cast<T>(low) : x;
+    return above > static_cast<T>(high) ? static_cast<T>(high) : above;
+  }
+  template <class T>
+  constexpr T derivative(T x) const {
+    return x >= static_cast<T>(low) && x <= static_cast<T>(high) ? 1 : 0;
+  }
+};
+
 /// a + b
 struct Add {
   static constexpr const char* name = "add";
@@ -144,7 +159,7 @@ struct MulSilu {
   }
 };
 
-using UnaryFunction = std::variant<Silu, Softplus, Relu, Sigmoid, NegExp, Scale>;
+using UnaryFunction = std::variant<Silu, Softplus, Relu, Sigmoid, NegExp, Scale, Clamp>;
 using BinaryFunction = std::variant<Add, Mul, MulSilu>;
 
 }  // namespace hax::functor

@@ -16,9 +16,9 @@ using namespace hax;
 using namespace hax::test;
 
 TEST_CASE("editing a later token never changes an earlier logit") {
-  for (const std::string& arch : sparse_arch_names()) {
+  for (const auto& [arch, small] : all_small_configs()) {
     INFO(arch);
-    const TestModel m(small_config(arch), DType::float32, 3);
+    const TestModel m(small, DType::float32, 3);
     const Batch batch = m.batch(2);
     const std::int64_t cut = batch.sequences.length(0) / 2;
     Tensor edited = batch.tokens.clone();
@@ -37,10 +37,10 @@ TEST_CASE("editing a later token never changes an earlier logit") {
 }
 
 TEST_CASE("rows wanted are the rows of the full result") {
-  for (const std::string& arch : sparse_arch_names()) {
+  for (const auto& [arch, small] : all_small_configs()) {
     for (const NormMode mode : {NormMode::causal, NormMode::released}) {
       INFO(arch);
-      ModelConfig config = small_config(arch);
+      ModelConfig config = small;
       config.norm_mode = mode;
       const TestModel m(config, DType::float64, 4);
       const Batch batch = m.batch(3);
@@ -52,9 +52,9 @@ TEST_CASE("rows wanted are the rows of the full result") {
 }
 
 TEST_CASE("packing changes neither losses nor gradients") {
-  for (const std::string& arch : sparse_arch_names()) {
+  for (const auto& [arch, small] : all_small_configs()) {
     INFO(arch);
-    const TestModel m(small_config(arch), DType::float64, 5);
+    const TestModel m(small, DType::float64, 5);
     const Batch batch = m.batch(5);
     const DrawnInputs random(9, 1);
     // One pack with every row, instead of whole sequences one after another with the target rows
@@ -85,9 +85,9 @@ TEST_CASE("packing changes neither losses nor gradients") {
 }
 
 TEST_CASE("every architecture overfits four samples and every parameter gets a gradient") {
-  for (const std::string& arch : sparse_arch_names()) {
+  for (const auto& [arch, small] : all_small_configs()) {
     INFO(arch);
-    TestModel m(small_config(arch), DType::float32, 6);
+    TestModel m(small, DType::float32, 6);
     const Batch batch = m.batch(4);
     AdamW optimizer(m.model.parameters(), {.weight_decay = 0});
     Parameters gradients(m.model.parameters());
@@ -119,11 +119,11 @@ TEST_CASE("every architecture overfits four samples and every parameter gets a g
 }
 
 TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys than tokens") {
-  for (const std::string& arch : sparse_arch_names()) {
+  for (const auto& [arch, small] : all_small_configs()) {
     for (const auto& [hidden, state, kernel, keys] :
          {std::tuple{1, 1, 1, 2}, {3, 7, 9, 4}, {5, 30, 2, 500}}) {
       INFO(arch);
-      ModelConfig config = small_config(arch);
+      ModelConfig config = small;
       config.hidden_size = hidden;
       config.intermediate_size = 2 * hidden;
       config.state_size = state;
@@ -131,6 +131,13 @@ TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys
       config.sparse_keys = keys;
       config.data_max_length = 1000;
       config.time_step_rank = 1;
+      config.num_heads = 2;
+      config.head_dim = hidden;
+      config.chunk_size = hidden;
+      if (config.attn) {  // one even head
+        config.hidden_size = 2 * hidden;
+        config.attn->num_heads = config.attn->num_kv_heads = 1;
+      }
       const TestModel m(config, DType::float32, 8);
       for (const std::vector<std::int64_t>& lengths :
            {std::vector<std::int64_t>{1}, {1, 2, 1}, {0, 17, 0}}) {

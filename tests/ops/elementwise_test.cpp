@@ -31,6 +31,8 @@ const std::vector<UnaryCase>& unary_cases() {
       {"softplus", softplus, [](double x) { return std::log1p(std::exp(x)); }},
       {"relu", relu, [](double x) { return std::max(x, 0.0); }},
       {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }},
+      {"clamp", [](const Var& x) { return clamp(x, -0.5, 0.75); },
+       [](double x) { return std::min(std::max(x, -0.5), 0.75); }},
       {"neg_exp", neg_exp, [](double x) { return -std::exp(x); }},
       {"scale", [](const Var& x) { return scale(x, -1.75); }, [](double x) { return -1.75 * x; }},
   };

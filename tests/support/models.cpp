@@ -5,16 +5,42 @@
 namespace hax::test {
 
 ModelConfig small_config(const std::string& sparse_arch) {
-  ModelConfig config = named_config("mamba", sparse_arch);
+  return small_config("mamba", sparse_arch);
+}
+
+ModelConfig small_config(const std::string& base_arch, const std::string& sparse_arch) {
+  ModelConfig config = named_config(base_arch, sparse_arch);
   config.vocab_size = 48;
   config.hidden_size = 24;
   config.intermediate_size = 48;
   config.state_size = 8;
   config.time_step_rank = 4;
+  config.num_heads = 4;
+  config.head_dim = 12;
+  config.chunk_size = 8;
   config.sparse_keys = 8;
   config.num_hash = 4;  // few bins: short sequences must find keys
   config.data_max_length = 64;
+  if (config.attn) {
+    config.num_hidden_layers = 2;
+    config.attn->layers = {1};
+    config.attn->num_heads = 4;
+    config.attn->num_kv_heads = 2;
+    config.attn->window_size = 8;
+    config.initializer_range = 0.1;
+  }
   return config;
+}
+
+std::vector<NamedConfig> all_small_configs() {
+  std::vector<NamedConfig> configs;
+  for (const char* base : {"mamba", "mamba2"}) {
+    for (const std::string& sparse : sparse_arch_names()) {
+      configs.push_back({fmt::format("{} + {}", base, sparse), small_config(base, sparse)});
+    }
+  }
+  configs.push_back({"samba", small_config("samba", "none")});
+  return configs;
 }
 
 TestModel::TestModel(ModelConfig config, DType dtype, std::uint64_t seed)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "data/batch.h"
 #include "data/joint_recall.h"
@@ -11,6 +12,16 @@ namespace hax::test {
 
 /// A two-layer Mamba of hidden size 24 with 8 sparse keys.
 ModelConfig small_config(const std::string& sparse_arch);
+/// The same for another base: mamba, mamba2 (4 heads, chunks of 8) or samba (second layer
+/// attention).
+ModelConfig small_config(const std::string& base_arch, const std::string& sparse_arch);
+
+struct NamedConfig {
+  std::string name;
+  ModelConfig config;
+};
+/// Every base with every sparse branch it takes.
+std::vector<NamedConfig> all_small_configs();
 
 /// A model with values, and joint recall samples that fit it.
 struct TestModel {

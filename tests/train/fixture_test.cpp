@@ -34,17 +34,20 @@ void check_within(const FixtureReport& report, double tolerance) {
 
 }  // namespace
 
-TEST_CASE("mamba fixtures: losses, sets and every gradient in float32") {
-  const auto files = fixture_files("mamba__");
-  REQUIRE(files.size() == 17);
-  for (const std::string& file : files) {
-    INFO(file);
-    check_within(check_fixture(file, DType::float32), 1e-4);
+TEST_CASE("fixtures: losses, sets and every gradient in float32") {
+  for (const auto& [base, count] :
+       {std::pair{"mamba__", 17U}, {"mamba2__", 17U}, {"samba__", 2U}}) {
+    const auto files = fixture_files(base);
+    REQUIRE(files.size() == count);
+    for (const std::string& file : files) {
+      INFO(file);
+      check_within(check_fixture(file, DType::float32), 1e-4);
+    }
   }
 }
 
-TEST_CASE("mamba fixtures: losses, sets and every gradient in float64") {
-  for (const std::string& file : fixture_files("mamba__")) {
+TEST_CASE("fixtures: losses, sets and every gradient in float64") {
+  for (const std::string& file : fixture_files("")) {
     INFO(file);
     const FixtureReport report = check_fixture(file, DType::float64);
     check_within(report, report.stored_as_float64 ? 1e-9 : 1e-6);

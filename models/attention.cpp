@@ -1,0 +1,47 @@
+#include "models/attention.h"
+
+#include <cmath>
+
+#include "ops/full_attention/full_attention.h"
+#include "ops/matmul/matmul.h"
+#include "ops/rotary/rotary.h"
+
+namespace hax {
+
+AttentionMixer::AttentionMixer(const ModelConfig& c, const std::string& prefix, ParamTable& table)
+    : config_(*c.attn), head_dim_(c.hidden_size / c.attn->num_heads) {
+  const std::int64_t hidden = c.hidden_size, kv = config_.num_kv_heads * head_dim_;
+  const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
+  const auto projection = [&](const char* name, std::int64_t width, ParamId& weight,
+                              ParamId& bias) {
+    weight = table.add(fmt::format("{}.{}.weight", prefix, name), {width, hidden}, normal);
+    if (config_.qkv_bias) bias = table.add(fmt::format("{}.{}.bias", prefix, name), {width}, zero);
+  };
+  projection("q_proj", hidden, q_, q_bias_);
+  projection("k_proj", kv, k_, k_bias_);
+  projection("v_proj", kv, v_, v_bias_);
+  o_ = table.add(prefix + ".o_proj.weight", {hidden, hidden}, normal);
+}
+
+MixerResult AttentionMixer::forward(const ForwardContext& context, const Rows& in,
+                                    const Tensor& rows) const {
+  const Scope scope("mixer");
+  const Leaves& p = context.parameters;
+  const auto project = [&](ParamId weight, ParamId bias) {
+    return in.map([&](const Var& x) { return linear(x, p[weight], p[bias]); }).dense();
+  };
+  const auto rotated = [&](const Var& x, std::int64_t heads) {
+    return rotary(x, context.sequences, heads, config_.rope_theta);
+  };
+  const Var Q = take_rows(rotated(project(q_, q_bias_), config_.num_heads), rows);
+  const Var K = rotated(project(k_, k_bias_), config_.num_kv_heads);
+  const Var V = project(v_, v_bias_);
+  const FullAttentionOptions options{.heads = config_.num_heads,
+                                     .kv_heads = config_.num_kv_heads,
+                                     .scale = 1 / std::sqrt(static_cast<double>(head_dim_)),
+                                     .window = config_.window_size};
+  const Var y = full_attention(Q, K, V, context.sequences, options, rows);
+  return {linear(y, p[o_]), {}};
+}
+
+}  // namespace hax
