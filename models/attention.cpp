@@ -27,15 +27,15 @@ MixerResult AttentionMixer::forward(const ForwardContext& context, const Rows& i
                                     const Tensor& rows) const {
   const Scope scope("mixer");
   const Leaves& p = context.parameters;
-  const auto project = [&](ParamId weight, ParamId bias) {
-    return in.map([&](const Var& x) { return linear(x, p[weight], p[bias]); }).dense();
+  const auto project = [&p](ParamId weight, ParamId bias) {
+    return [&p, weight, bias](const Var& x) { return linear(x, p[weight], p[bias]); };
   };
-  const auto rotated = [&](const Var& x, std::int64_t heads) {
-    return rotary(x, context.sequences, heads, config_.rope_theta);
-  };
-  const Var Q = take_rows(rotated(project(q_, q_bias_), config_.num_heads), rows);
-  const Var K = rotated(project(k_, k_bias_), config_.num_kv_heads);
-  const Var V = project(v_, v_bias_);
+  const double theta = config_.rope_theta;
+  const Var Q = rotary(in.map_at(rows, project(q_, q_bias_)), context.sequences, config_.num_heads,
+                       theta, {}, rows);
+  const Var K =
+      rotary(in.map(project(k_, k_bias_)).dense(), context.sequences, config_.num_kv_heads, theta);
+  const Var V = in.map(project(v_, v_bias_)).dense();
   const FullAttentionOptions options{.heads = config_.num_heads,
                                      .kv_heads = config_.num_kv_heads,
                                      .scale = 1 / std::sqrt(static_cast<double>(head_dim_)),
