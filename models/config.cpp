@@ -191,8 +191,8 @@ ModelConfig parse_config(std::string_view text, std::string_view source) {
   read.number("time_step_floor", c.time_step_floor);
   read.number("time_step_scale", c.time_step_scale);
   read.text("time_step_init_scheme", c.time_step_init_scheme);
+  read.number("norm_eps", c.layer_norm_epsilon);  // Samba's name for it
   read.number("layer_norm_epsilon", c.layer_norm_epsilon);
-  read.number("norm_eps", c.layer_norm_epsilon);
   read.number("initializer_range", c.initializer_range);
   read.boolean("use_bias", c.use_bias);
   read.boolean("use_conv_bias", c.use_conv_bias);
@@ -241,7 +241,7 @@ std::string to_json(const ModelConfig& c) {
             {"sparse_keys", c.sparse_keys},
             {"data_max_length", c.data_max_length},
             {"norm_mode", word_of(norm_modes(), c.norm_mode)}};
-  if (c.num_hash > 0) json["num_hash"] = c.num_hash;
+  if (c.uses("argmax_lsh") || c.uses("sign_bin_lsh")) json["num_hash"] = c.hash_columns();
   if (c.lsh_center) json["lsh_center"] = word_of(lsh_centers(), c.lsh_center);
   return json.dump(2) + "\n";
 }
@@ -263,6 +263,8 @@ void ModelConfig::resolve() {
   at_least("intermediate_size", intermediate_size, 1);
   at_least("state_size", state_size, 1);
   at_least("num_hidden_layers", num_hidden_layers, 1);
+  check_usage(num_hidden_layers <= 10000, "num_hidden_layers is {}, expected at most 10000",
+              num_hidden_layers);
   at_least("conv_kernel", conv_kernel, 1);
   if (time_step_rank == 0) time_step_rank = (hidden_size + 15) / 16;
   at_least("time_step_rank", time_step_rank, 1);
@@ -281,6 +283,14 @@ void ModelConfig::resolve() {
   sparse_arch = lower(sparse_arch);
   check_usage(std::ranges::count(sparse_arch_names(), sparse_arch) == 1,
               "unknown sparse_arch '{}'{}", sparse_arch, suggest(sparse_arch, sparse_arch_names()));
+  // A branch that does not hash ignores num_hash, so that one set of flags serves every branch, but
+  // not nonsense.
+  if (sparse_arch == "argmax_lsh") {
+    at_least("num_hash", num_hash, 0);
+  } else {
+    check_usage(num_hash >= 0 && num_hash <= 62,
+                "num_hash is {}, expected 1 to 62 hash bits for sign_bin_lsh", num_hash);
+  }
   if (sparse_arch == "none") return;
   const auto parts = static_cast<std::int64_t>(sparse_components().size());
   at_least("sparse_keys", sparse_keys, parts);
@@ -288,13 +298,6 @@ void ModelConfig::resolve() {
               "data_max_length is {}, expected at least the {} keys of the dilated pattern",
               data_max_length, keys_per_component());
   at_least("data_max_length", data_max_length, 1);
-  if (num_hash == 0 && uses("argmax_lsh")) num_hash = sparse_keys;
-  if (num_hash == 0 && uses("sign_bin_lsh")) num_hash = 8;
-  if (uses("sign_bin_lsh")) {
-    check_usage(num_hash >= 1 && num_hash <= 62,
-                "num_hash is {}, expected 1 to 62 hash bits for sign_bin_lsh", num_hash);
-  }
-  if (uses("argmax_lsh")) at_least("num_hash", num_hash, 1);
 }
 
 std::vector<std::string> ModelConfig::sparse_components() const {
@@ -316,6 +319,11 @@ std::int64_t ModelConfig::keys_per_component() const {
 
 bool ModelConfig::uses(std::string_view component) const {
   return std::ranges::count(sparse_components(), component) != 0;
+}
+
+std::int64_t ModelConfig::hash_columns() const {
+  if (num_hash > 0) return num_hash;
+  return uses("argmax_lsh") ? sparse_keys : 8;
 }
 
 LshCenter ModelConfig::center() const {

@@ -49,6 +49,8 @@ struct ModelConfig {
   /// Keys of each component: sparse_keys / number of components, rounded down.
   std::int64_t keys_per_component() const;
   bool uses(std::string_view component) const;
+  /// Columns of the LSH matrix: num_hash, or 8 for sign_bin_lsh and sparse_keys for argmax_lsh.
+  std::int64_t hash_columns() const;
   LshCenter center() const;
   std::int64_t dilation() const { return data_max_length / keys_per_component(); }
 };

@@ -36,6 +36,28 @@ TEST_CASE("editing a later token never changes an earlier logit") {
   }
 }
 
+TEST_CASE("the paper's widths: edits of any later tokens leave earlier logits bit for bit") {
+  for (const std::string& base : base_arch_names()) {
+    const TestModel m(named_config(base, "none"), DType::float32, 3);
+    const Batch batch = m.batch(1);
+    const std::int64_t length = batch.sequences.length(0), cut = length - 7;
+    const Tensor before = m.logits(batch.sequences, batch.tokens);
+    // The number of distinct tokens changes from edit to edit, and with it the table of the first
+    // layer.
+    RandomStream stream({.seed = 1});
+    for (int edit = 0; edit < 12; ++edit) {
+      INFO(base << " edit " << edit);
+      Tensor edited = batch.tokens.clone();
+      for (std::int64_t t = cut; t < length; ++t) {
+        const std::uint32_t kinds = 1 + static_cast<std::uint32_t>(edit) * 8;
+        edited.data<std::int32_t>()[t] = static_cast<std::int32_t>(stream.below(kinds));
+      }
+      const Tensor after = m.logits(batch.sequences, edited);
+      CHECK(same_bits(before.rows(0, cut), after.rows(0, cut)));
+    }
+  }
+}
+
 TEST_CASE("rows wanted are the rows of the full result") {
   for (const std::string& arch : sparse_arch_names()) {
     for (const NormMode mode : {NormMode::causal, NormMode::released}) {
