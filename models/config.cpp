@@ -105,6 +105,8 @@ void ModelConfig::resolve() {
   at_least("intermediate_size", intermediate_size, 1);
   at_least("state_size", state_size, 1);
   at_least("num_hidden_layers", num_hidden_layers, 1);
+  check_usage(num_hidden_layers <= 10000, "num_hidden_layers is {}, expected at most 10000",
+              num_hidden_layers);
   at_least("conv_kernel", conv_kernel, 1);
   if (time_step_rank == 0) time_step_rank = (hidden_size + 15) / 16;
   at_least("time_step_rank", time_step_rank, 1);
@@ -127,6 +129,14 @@ void ModelConfig::resolve() {
   sparse_arch = lower(sparse_arch);
   check_usage(std::ranges::count(sparse_arch_names(), sparse_arch) == 1,
               "unknown sparse_arch '{}'{}", sparse_arch, suggest(sparse_arch, sparse_arch_names()));
+  // A branch that does not hash ignores num_hash, so that one set of flags serves every branch, but
+  // not nonsense.
+  if (sparse_arch == "argmax_lsh") {
+    at_least("num_hash", num_hash, 0);
+  } else {
+    check_usage(num_hash >= 0 && num_hash <= 62,
+                "num_hash is {}, expected 1 to 62 hash bits for sign_bin_lsh", num_hash);
+  }
   if (sparse_arch == "none") return;
   check_usage(model_type != "samba", "sparse_arch is {}: Samba has no sparse branch", sparse_arch);
   const auto parts = static_cast<std::int64_t>(sparse_components().size());
@@ -135,13 +145,6 @@ void ModelConfig::resolve() {
               "data_max_length is {}, expected at least the {} keys of the dilated pattern",
               data_max_length, keys_per_component());
   at_least("data_max_length", data_max_length, 1);
-  if (num_hash == 0 && uses("argmax_lsh")) num_hash = sparse_keys;
-  if (num_hash == 0 && uses("sign_bin_lsh")) num_hash = 8;
-  if (uses("sign_bin_lsh")) {
-    check_usage(num_hash >= 1 && num_hash <= 62,
-                "num_hash is {}, expected 1 to 62 hash bits for sign_bin_lsh", num_hash);
-  }
-  if (uses("argmax_lsh")) at_least("num_hash", num_hash, 1);
 }
 
 std::vector<std::string> ModelConfig::sparse_components() const {
@@ -163,6 +166,11 @@ std::int64_t ModelConfig::keys_per_component() const {
 
 bool ModelConfig::uses(std::string_view component) const {
   return std::ranges::count(sparse_components(), component) != 0;
+}
+
+std::int64_t ModelConfig::hash_columns() const {
+  if (num_hash > 0) return num_hash;
+  return uses("argmax_lsh") ? sparse_keys : 8;
 }
 
 LshCenter ModelConfig::center() const {

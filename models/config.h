@@ -75,6 +75,8 @@ struct ModelConfig {
     return time_step_limit_low > 0 ||
            time_step_limit_high < std::numeric_limits<double>::infinity();
   }
+  /// Columns of the LSH matrix: num_hash, or 8 for sign_bin_lsh and sparse_keys for argmax_lsh.
+  std::int64_t hash_columns() const;
   LshCenter center() const;
   std::int64_t dilation() const { return data_max_length / keys_per_component(); }
 

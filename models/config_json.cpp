@@ -189,8 +189,8 @@ ModelConfig parse_config(std::string_view text, std::string_view source) {
   read.number("time_step_floor", c.time_step_floor);
   read.number("time_step_scale", c.time_step_scale);
   read.text("time_step_init_scheme", c.time_step_init_scheme);
+  read.number("norm_eps", c.layer_norm_epsilon);  // Samba's name for it
   read.number("layer_norm_epsilon", c.layer_norm_epsilon);
-  read.number("norm_eps", c.layer_norm_epsilon);
   read.number("initializer_range", c.initializer_range);
   read.boolean("use_bias", c.use_bias);
   read.boolean("use_conv_bias", c.use_conv_bias);
@@ -261,7 +261,7 @@ std::string to_json(const ModelConfig& c) {
   }
   if (c.model_type == "samba") json["hidden_ratio"] = c.hidden_ratio;
   if (c.attn) json["attn"] = to_json_object(*c.attn);
-  if (c.num_hash > 0) json["num_hash"] = c.num_hash;
+  if (c.uses("argmax_lsh") || c.uses("sign_bin_lsh")) json["num_hash"] = c.hash_columns();
   if (c.lsh_center) json["lsh_center"] = word_of(lsh_centers(), c.lsh_center);
   return json.dump(2) + "\n";
 }

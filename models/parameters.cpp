@@ -7,6 +7,7 @@ namespace hax {
 namespace {
 
 constexpr std::int64_t kAlignElements = 16;  // 64 bytes of float32
+constexpr int kMaxFlatBits = 40;             // 4 TiB of float32: a typing error in a configuration
 
 // FNV-1a: names a parameter's random stream.
 std::uint32_t hash_of(std::string_view name) {
@@ -50,9 +51,14 @@ void draw(Tensor& tensor, const Init& init, RandomKey key) {
 }  // namespace
 
 ParamId ParamTable::add(std::string name, Shape shape, Init init) {
-  check(std::ranges::none_of(specs_, [&](const ParamSpec& s) { return s.name == name; }),
-        "parameter '{}' is declared twice", name);
+  check(!names_.contains(name), "parameter '{}' is declared twice", name);
+  // The bound is a multiple of the alignment: a count that fits, fits with its gap.
+  constexpr std::int64_t kMax = std::int64_t{1} << kMaxFlatBits;
   const std::int64_t count = shape.numel();
+  check(count <= kMax - flat_size_,
+        "parameter '{}' of shape {} takes the model beyond 2^{} numbers; use smaller sizes", name,
+        shape, kMaxFlatBits);
+  names_.insert(name);
   specs_.push_back({std::move(name), shape, init, flat_size_});
   flat_size_ += (count + kAlignElements - 1) / kAlignElements * kAlignElements;
   return {static_cast<int>(specs_.size()) - 1};

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "engine/autograd.h"
@@ -48,7 +49,7 @@ struct ParamSpec {
 /// What parameters a model has, in a fixed order.
 class ParamTable {
  public:
-  /// Throws Error when the name is taken.
+  /// Throws Error when the name is taken or the flat buffer would exceed 2^40 numbers.
   ParamId add(std::string name, Shape shape, Init init);
   const std::vector<ParamSpec>& specs() const { return specs_; }
   /// Numbers in all parameters together.
@@ -58,6 +59,7 @@ class ParamTable {
 
  private:
   std::vector<ParamSpec> specs_;
+  std::unordered_set<std::string> names_;
   std::int64_t flat_size_ = 0;
 };
 

@@ -163,7 +163,7 @@ KeySet SparseMixer::select(const ForwardContext& context, const Tensor& Q, const
     if (name == "key_selection") return key_selection_keys(scores, sequences, keys);
     const LshRule rule = name == "argmax_lsh" ? LshRule::argmax : LshRule::sign_bits;
     const Tensor hash =
-        context.random.hash(layer_, config_.state_size, config_.num_hash, Q.dtype());
+        context.random.hash(layer_, config_.state_size, config_.hash_columns(), Q.dtype());
     const auto bins = [&](const Tensor& x) {
       return lsh_bins(x, hash, sequences, rule, config_.center(), config_.norm_mode);
     };

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <cmath>
+
 #include "engine/check.h"
 #include "tools/commands.h"
 #include "tools/settings.h"
@@ -72,11 +74,13 @@ void run_eval(const EvalFlags& flags) {
               loaded.folder.string(), loaded.model->config().vocab_size);
   const StepResult result = evaluate(*loaded.model, *loaded.parameters, *task, split,
                                      static_cast<std::uint64_t>(options.seed));
+  check(std::isfinite(result.lm_loss), "{}: the loss is not finite; the model is damaged",
+        flags.checkpoint);
   if (flags.json) {
     fmt::print("{{\"split\": \"{}\", \"samples\": {}, \"accuracy\": {}, \"loss\": {}}}\n",
                name_of(split), result.samples, result.accuracy, result.lm_loss);
   } else {
-    fmt::print("{}: accuracy {:.2f} %, loss {:.4f} on {} {} samples ({})\n", loaded.folder.string(),
+    fmt::print("{}: accuracy {:.2f} %, loss {:.4f} on {} {} samples ({})\n", flags.checkpoint,
                100 * result.accuracy, result.lm_loss, result.samples, name_of(split),
                task->describe());
   }

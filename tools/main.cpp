@@ -13,8 +13,18 @@
 
 namespace {
 
+// One line, whatever a name or a file's text brings into the message.
 int fail(std::string_view message, int code) {
-  fmt::print(stderr, "hax: {}\n", message);
+  std::string line;
+  for (const char c : message) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') {
+      line += c == '\n' ? std::string("\\n") : fmt::format("\\x{:02x}", c);
+    } else {
+      line += c;
+    }
+  }
+  std::fflush(stdout);
+  fmt::print(stderr, "hax: {}\n", line);
   return code;
 }
 
@@ -53,7 +63,7 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, int argc
       continue;
     }
     const std::vector<std::string> names = command_names(*level);
-    if (names.empty()) break;  // a flag's value or a file name
+    if (names.empty()) continue;  // a flag's value or a file name
     const CLI::App* next = find_command(*level, word);
     if (next == nullptr) {
       return fmt::format("unknown command '{}'{}", word, hax::suggest(word, names));
@@ -90,6 +100,9 @@ int main(int argc, char** argv) {
     return fail("out of memory: use a smaller batch or model", 1);
   } catch (const std::exception& error) {
     return fail(error.what(), 1);
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return fail("cannot write the output", 1);
   }
   return 0;
 }

@@ -12,4 +12,9 @@ namespace hax {
 StepResult evaluate(const Model& model, const Parameters& parameters, const Task& task, Split split,
                     std::uint64_t seed, const std::function<bool()>& stop = {});
 
+/// Where the first NaN or Inf of such an evaluation appears (find_first_nonfinite), "" when there
+/// is none.
+std::string find_nonfinite_evaluation(const Model& model, const Parameters& parameters,
+                                      const Task& task, Split split, std::uint64_t seed);
+
 }  // namespace hax

@@ -1,6 +1,7 @@
 #include "train/fixture.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 
@@ -14,17 +15,53 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+enum class Kind { floating, integer, bytes };
+
+// An opened file. Nothing in it is believed: a tensor is handed out only with the type and the
+// shape that its reader names.
 struct Fixture {
   std::string path;
   SafeTensors file;
   DType dtype = DType::float32;
+  std::int64_t count = 0, length = 0;  // B and L, at least 1
 
   bool has(const std::string& name) const { return file.tensors.contains(name); }
-  const Tensor& get(const std::string& name) const {
+
+  // A tensor of any shape.
+  const Tensor& get(const std::string& name, Kind kind) const {
     const auto found = file.tensors.find(name);
     check(found != file.tensors.end(), "{}: tensor '{}' is missing; not a fixture of hax verify?",
           path, name);
+    const DType type = found->second.dtype();
+    const auto expect = [&](bool right, const char* wanted) {
+      check(right, "{}: {} is {} {}, expected {}", path, name, name_of(type), found->second.shape(),
+            wanted);
+    };
+    switch (kind) {
+      case Kind::floating:
+        expect(is_floating(type), "float32 or float64");
+        break;
+      case Kind::integer:
+        expect(!is_floating(type), "integers");
+        break;
+      case Kind::bytes:
+        expect(type == DType::uint8, "uint8");
+        break;
+    }
     return found->second;
+  }
+  const Tensor& get(const std::string& name, Kind kind, const Shape& shape) const {
+    const Tensor& tensor = get(name, kind);
+    check(tensor.shape() == shape, "{}: {} is {} {}, expected {}", path, name,
+          name_of(tensor.dtype()), tensor.shape(), shape);
+    return tensor;
+  }
+  // One number, of shape [1] or [].
+  const Tensor& number(const std::string& name) const {
+    const Tensor& tensor = get(name, Kind::floating);
+    check(tensor.numel() == 1, "{}: {} is {} {}, expected one number", path, name,
+          name_of(tensor.dtype()), tensor.shape());
+    return tensor;
   }
   const std::string& meta(const std::string& key) const {
     const auto found = file.metadata.find(key);
@@ -44,7 +81,20 @@ ModelConfig config_of(const Fixture& fixture) {
         "{}: empty_rows '{}' does not go with norm_mode '{}'", fixture.path,
         fixture.meta("empty_rows"), fixture.meta("norm_mode"));
   config.resolve();
+  // Before a model is built that the file cannot hold.
+  check(config.num_hidden_layers <= static_cast<std::int64_t>(fixture.file.tensors.size()),
+        "{}: metadata config has {} layers, the file {} tensors", fixture.path,
+        config.num_hidden_layers, fixture.file.tensors.size());
   return config;
+}
+
+double gate_loss_weight_of(const Fixture& fixture) {
+  const std::string& text = fixture.meta("gate_loss_weight");
+  double weight = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), weight);
+  check(error == std::errc{} && end == text.data() + text.size() && std::isfinite(weight),
+        "{}: metadata gate_loss_weight '{}' is not a finite number", fixture.path, text);
+  return weight;
 }
 
 // Hash matrices and candidates as the file gives them; candidates may lie in the padding.
@@ -53,23 +103,23 @@ class GivenInputs final : public RandomInputs {
   explicit GivenInputs(const Fixture& fixture) : fixture_(fixture) {}
 
   Tensor hash(int layer, std::int64_t state, std::int64_t columns, DType dtype) const override {
-    const Tensor& matrix = fixture_.get(fmt::format("hash.{}", layer));
-    check(matrix.shape() == Shape{state, columns}, "{}: hash.{} is {}, expected [{}, {}]",
-          fixture_.path, layer, matrix.shape(), state, columns);
-    return matrix.to(dtype);
+    return fixture_.get(fmt::format("hash.{}", layer), Kind::floating, {state, columns}).to(dtype);
   }
 
+  // As many for each sequence as the file has columns: `keys`, or fewer where the writer stored
+  // min(keys, L).
   Candidates candidates(int layer, const Sequences& sequences, std::int64_t first_sequence,
                         std::int64_t keys) const override {
-    const Tensor& all = fixture_.get(fmt::format("candidates.{}", layer));
+    const std::string name = fmt::format("candidates.{}", layer);
+    const Tensor& all = fixture_.get(name, Kind::integer);
     check(
-        all.rank() == 2 && all.size(1) == keys && first_sequence + sequences.count() <= all.size(0),
-        "{}: candidates.{} is {}, expected {} for each sequence", fixture_.path, layer, all.shape(),
-        keys);
+        all.rank() == 2 && all.size(0) == fixture_.count && 1 <= all.size(1) && all.size(1) <= keys,
+        "{}: {} is {} {}, expected [{}, 1 to {}]", fixture_.path, name, name_of(all.dtype()),
+        all.shape(), fixture_.count, keys);
     const Tensor mine = all.rows(first_sequence, first_sequence + sequences.count());
     return {mine.to(DType::int32).reshape({mine.numel()}),
-            Sequences::of_lengths(
-                std::vector<std::int64_t>(static_cast<std::size_t>(sequences.count()), keys))};
+            Sequences::of_lengths(std::vector<std::int64_t>(
+                static_cast<std::size_t>(sequences.count()), all.size(1)))};
   }
 
  private:
@@ -77,19 +127,28 @@ class GivenInputs final : public RandomInputs {
 };
 
 Batch batch_of(const Fixture& fixture) {
-  return pack_padded(fixture.get("tokens"), fixture.get("labels"), fixture.get("mask"),
-                     fixture.get("attention_mask"));
+  const auto padded = [&](const char* name) -> const Tensor& {
+    return fixture.get(name, Kind::integer, {fixture.count, fixture.length});
+  };
+  Batch batch =
+      pack_padded(padded("tokens"), padded("labels"), padded("mask"), padded("attention_mask"));
+  for (std::int64_t s = 0; s < batch.count(); ++s) {
+    check(batch.sequences.length(s) > 0, "{}: attention_mask leaves sequence {} without a token",
+          fixture.path, s);
+  }
+  check(batch.target_rows.numel() > 0, "{}: mask marks no token to predict", fixture.path);
+  return batch;
 }
 
-// max|a-b| / max(max|b|, floor); a NaN or another shape is infinite. Small scalars are compared
-// absolutely.
+// max|a-b| / max(max|b|, floor); infinite where a number is not finite or the counts differ. Small
+// scalars are compared absolutely.
 double error_between(const Tensor& a, const Tensor& b, double floor = 0) {
   if (a.numel() != b.numel()) return kInfinity;
   const Tensor x = a.to(DType::float64), y = b.to(DType::float64);
   double worst = 0, scale = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double difference = std::abs(x.data<double>()[i] - y.data<double>()[i]);
-    if (std::isnan(difference)) return kInfinity;
+    if (!std::isfinite(difference)) return kInfinity;
     worst = std::max(worst, difference);
     scale = std::max(scale, std::abs(y.data<double>()[i]));
   }
@@ -110,10 +169,10 @@ class Comparison {
   void add(const std::string& what, double error) { errors.push_back({what, error}); }
 
   void losses(double lm, double gate, double total, double accuracy) {
-    add("lm_loss", error_between(scalar(lm), fixture_.get("lm_loss")));
-    add("gate_loss", error_between(scalar(gate), fixture_.get("gate_loss")));
-    add("loss", error_between(scalar(total), fixture_.get("loss")));
-    add("accuracy", error_between(scalar(accuracy), fixture_.get("accuracy")));
+    add("lm_loss", error_between(scalar(lm), fixture_.number("lm_loss")));
+    add("gate_loss", error_between(scalar(gate), fixture_.number("gate_loss")));
+    add("loss", error_between(scalar(total), fixture_.number("loss")));
+    add("accuracy", error_between(scalar(accuracy), fixture_.number("accuracy")));
   }
 
   // Gradients are measured against their own size, but at least 1e-4 of the largest one of the
@@ -121,24 +180,29 @@ class Comparison {
   void gradients(const Parameters& gradients) {
     double largest = 0;
     for (const ParamSpec& spec : gradients.specs()) {
-      const Tensor g = fixture_.get("grad." + spec.name).to(DType::float64);
+      const Tensor g = gradient(spec).to(DType::float64);
       for (const double value : g.values<double>()) largest = std::max(largest, std::abs(value));
     }
     for (std::size_t i = 0; i < gradients.specs().size(); ++i) {
-      const std::string name = "grad." + gradients.specs()[i].name;
-      add(name, error_between(gradients.view(i), fixture_.get(name), 1e-4 * largest));
+      const ParamSpec& spec = gradients.specs()[i];
+      add("grad." + spec.name, error_between(gradients.view(i), gradient(spec), 1e-4 * largest));
     }
   }
 
-  // [T, ...] rows of the pack beside [B, L, ...] at the real positions.
+  // [T, D] (or [T]) rows of the pack beside [B, L, D] (or [B, L]) at the real positions.
   void padded(const std::string& name, const Tensor& packed) {
-    add(name, error_between(packed, unpad(fixture_.get(name))));
+    add(name, error_between(packed, unpad(name, packed.shape())));
   }
 
-  // The rows of a padded tensor [B, L, ...] that are tokens, end to end.
-  Tensor unpad(const Tensor& padded) const {
-    const std::int64_t length = padded.size(1), width = padded.numel() / (padded.size(0) * length);
-    const Tensor rows = padded.to(DType::float64).reshape({padded.size(0) * length, width});
+  // The rows of a padded tensor that are tokens, end to end; `packed` is the shape [rows, D] (or
+  // [rows]) of what it is compared with.
+  Tensor unpad(const std::string& name, const Shape& packed) const {
+    const std::int64_t count = fixture_.count, length = fixture_.length;
+    const bool vectors = packed.rank() == 2;
+    const std::int64_t width = vectors ? packed[1] : 1;
+    const Tensor& padded = fixture_.get(
+        name, Kind::floating, vectors ? Shape{count, length, width} : Shape{count, length});
+    const Tensor rows = padded.to(DType::float64).reshape({count * length, width});
     Tensor result = Tensor::empty({batch_.sequences.tokens(), width}, DType::float64);
     for (std::int64_t s = 0; s < batch_.sequences.count(); ++s) {
       Tensor target = result.rows(batch_.sequences.begin(s), batch_.sequences.end(s));
@@ -149,8 +213,8 @@ class Comparison {
 
   // Infinite unless every query admits exactly the fixture's keys.
   void attended(const std::string& name, const KeySet& keys) {
-    const Tensor& expected = fixture_.get(name);  // uint8 [B, L, L]
-    const std::int64_t length = expected.size(1);
+    const std::int64_t length = fixture_.length;
+    const Tensor& expected = fixture_.get(name, Kind::bytes, {fixture_.count, length, length});
     const auto lists = to_lists(keys);
     double wrong = 0;
     for (std::int64_t s = 0; s < batch_.sequences.count(); ++s) {
@@ -177,25 +241,32 @@ class Comparison {
         padded(name("key_score"), t.key_score);
       }
       if (t.rank_target.defined() && fixture_.has(name("rank_target"))) {
-        add(name("rank_target"), error_between(t.rank_target, fixture_.get(name("rank_target"))));
+        const Shape shape{fixture_.count, t.rank_target.numel() / fixture_.count};
+        add(name("rank_target"),
+            error_between(t.rank_target, fixture_.get(name("rank_target"), Kind::floating, shape)));
       }
     }
   }
 
  private:
+  const Tensor& gradient(const ParamSpec& spec) const {
+    return fixture_.get("grad." + spec.name, Kind::floating, spec.shape);
+  }
+
   const Fixture& fixture_;
   const Batch& batch_;
 };
 
 Parameters parameters_of(const Fixture& fixture, const Model& model) {
+  const auto value_of = [&](const ParamSpec& spec) -> const Tensor& {
+    return fixture.get("param." + spec.name, Kind::floating, spec.shape);
+  };
+  // All of them before memory is requested for any.
+  for (const ParamSpec& spec : model.parameters().specs()) value_of(spec);
   Parameters parameters(model.parameters(), fixture.dtype);
   for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
-    const ParamSpec& spec = parameters.specs()[i];
-    const Tensor& value = fixture.get("param." + spec.name);
-    check(value.shape() == spec.shape, "{}: param.{} is {}, its configuration asks for {}",
-          fixture.path, spec.name, value.shape(), spec.shape);
     Tensor target = parameters.view(i);
-    copy(target, value.to(fixture.dtype));
+    copy(target, value_of(parameters.specs()[i]).to(fixture.dtype));
   }
   for (const auto& [name, tensor] : fixture.file.tensors) {
     if (!name.starts_with("param.")) continue;
@@ -258,37 +329,54 @@ std::vector<FixtureError> check_as_training(const Fixture& fixture, const Model&
   const ForwardContext context{
       .parameters = leaves, .random = random, .sequences = batch.sequences, .training = false};
   const Tensor logits = model.forward(context, batch.tokens, batch.target_rows).logits.value();
-  const Tensor expected = comparison.unpad(fixture.get("logits"));
+  const Tensor expected = comparison.unpad("logits", logits.shape());
   comparison.add("logits of target rows",
                  error_between(logits, embedding(expected, batch.target_rows).value()));
   return comparison.errors;
 }
 
-}  // namespace
+Fixture open_fixture(const std::string& path, DType dtype) {
+  Fixture fixture{path, read_safetensors(path), dtype};
+  // Something else in this format is told apart by its first missing piece, the configuration.
+  fixture.meta("config");
+  const Tensor& tokens = fixture.get("tokens", Kind::integer);
+  check(tokens.rank() == 2 && tokens.numel() > 0,
+        "{}: tokens is {} {}, expected [B, L] with B and L at least 1", path,
+        name_of(tokens.dtype()), tokens.shape());
+  fixture.count = tokens.size(0);
+  fixture.length = tokens.size(1);
+  return fixture;
+}
 
-FixtureReport check_fixture(const std::string& path, DType dtype) {
-  const Fixture fixture{path, read_safetensors(path), dtype};
+FixtureReport compare(const Fixture& fixture) {
+  const double weight = gate_loss_weight_of(fixture);
   const Model model(config_of(fixture));
   const Parameters parameters = parameters_of(fixture, model);
   const Batch batch = batch_of(fixture);
-  double weight = 0;
-  try {
-    weight = std::stod(fixture.meta("gate_loss_weight"));
-  } catch (const std::logic_error&) {
-    throw Error(fmt::format("{}: metadata gate_loss_weight '{}' is not a number", path,
-                            fixture.meta("gate_loss_weight")));
-  }
   FixtureReport report;
-  report.stored_as_float64 = fixture.get("logits").dtype() == DType::float64;
+  report.stored_as_float64 = fixture.get("logits", Kind::floating).dtype() == DType::float64;
   report.all_rows = check_all_rows(fixture, model, parameters, batch, weight);
   report.as_training = check_as_training(fixture, model, parameters, batch, weight);
   return report;
 }
 
+}  // namespace
+
+FixtureReport check_fixture(const std::string& path, DType dtype) {
+  try {
+    return compare(open_fixture(path, dtype));
+  } catch (const Error& error) {
+    // What an op says about a token or a candidate does not know of the file it came from.
+    if (std::string_view(error.what()).find(path) != std::string_view::npos) throw;
+    throw Error(fmt::format("{}: {}", path, error.what()));
+  }
+}
+
 FixtureError worst_of(const std::vector<FixtureError>& errors) {
   FixtureError worst{"nothing", 0};
   for (const FixtureError& error : errors) {
-    if (!(error.error <= worst.error)) worst = error;
+    if (std::isnan(error.error)) return {error.what, kInfinity};
+    if (error.error > worst.error) worst = error;
   }
   return worst;
 }

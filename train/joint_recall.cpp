@@ -13,11 +13,17 @@ using Sources = std::array<std::shared_ptr<const SampleSource>, kSplits.size()>;
 class JointRecall final : public Task {
  public:
   /// `counts`: samples used of the validation and test split.
-  JointRecall(Sources sources, std::int64_t valid, std::int64_t test, std::string text)
-      : sources_(std::move(sources)), valid_(valid), test_(test), text_(std::move(text)) {}
+  JointRecall(Sources sources, std::int64_t valid, std::int64_t test, std::string text,
+              std::string fingerprint)
+      : sources_(std::move(sources)),
+        valid_(valid),
+        test_(test),
+        text_(std::move(text)),
+        fingerprint_(std::move(fingerprint)) {}
 
   std::int64_t vocab_size() const override { return source(Split::train).task().vocab_size(); }
   std::string describe() const override { return text_; }
+  std::string fingerprint() const override { return fingerprint_; }
   Batch train_batch(std::int64_t first, std::int64_t count) const override {
     return read_batch(source(Split::train), first, count);
   }
@@ -36,7 +42,7 @@ class JointRecall final : public Task {
 
   Sources sources_;
   std::int64_t valid_, test_;
-  std::string text_;
+  std::string text_, fingerprint_;
 };
 
 std::unique_ptr<Task> stream(const TrainOptions& options) {
@@ -55,8 +61,9 @@ std::unique_ptr<Task> stream(const TrainOptions& options) {
   const Sources sources{std::make_shared<StreamSource>(task, seed, Split::train),
                         std::make_shared<StreamSource>(task, seed, Split::valid, valid),
                         std::make_shared<StreamSource>(task, seed, Split::test, test)};
-  return std::make_unique<JointRecall>(sources, valid, test,
-                                       "streamed joint recall, " + to_string(task));
+  const std::string text = "streamed joint recall, " + to_string(task);
+  return std::make_unique<JointRecall>(sources, valid, test, text,
+                                       fmt::format("{}, seed {}", text, seed));
 }
 
 std::unique_ptr<Task> from_folder(const TrainOptions& options) {
@@ -66,18 +73,22 @@ std::unique_ptr<Task> from_folder(const TrainOptions& options) {
               "--data_dir has its own task: leave out --contexts, --keys, --values and --levels");
   const Dataset dataset(options.data_dir);
   const auto limited = [&](Split split, std::int64_t wanted, const char* flag) {
-    const std::int64_t there = dataset.source(split)->count().value_or(0);
+    const std::int64_t there = dataset.split(split).samples();
+    check(there > 0, "{} has no {} samples; generate some", options.data_dir, name_of(split));
     check_usage(wanted <= there, "--{} {}: {} has {} {} samples", flag, wanted, options.data_dir,
                 there, name_of(split));
     return wanted > 0 ? wanted : there;
   };
+  limited(Split::train, 0, "train_samples");
   const std::int64_t valid = limited(Split::valid, options.valid_samples, "valid_samples");
   const std::int64_t test = limited(Split::test, options.test_samples, "test_samples");
   return std::make_unique<JointRecall>(
       Sources{dataset.source(Split::train), dataset.source(Split::valid),
               dataset.source(Split::test)},
       valid, test,
-      fmt::format("joint recall from {}, {}", options.data_dir, to_string(dataset.task())));
+      fmt::format("joint recall from {}, {}", options.data_dir, to_string(dataset.task())),
+      fmt::format("files {:016x} {:016x} {:016x}", dataset.split(Split::train).checksum(),
+                  dataset.split(Split::valid).checksum(), dataset.split(Split::test).checksum()));
 }
 
 }  // namespace

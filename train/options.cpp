@@ -157,6 +157,8 @@ void TrainOptions::validate() const {
   within("log_step", log_step, 1, kSteps);
   within("shards", shards, 1, 8);
   within("threads", threads, 0, 1024);
+  check_usage(bsz * grad_acc <= INT64_MAX / kSteps,
+              "--bsz {} x --grad_acc {}: too many sequences a step", bsz, grad_acc);
   parse_device(device);
 }
 
@@ -170,10 +172,7 @@ ModelConfig TrainOptions::model_config(std::int64_t vocab_needed) const {
     check_usage(model.vocab_size >= vocab_needed,
                 "{}: vocab_size is {}, the task has tokens up to {}", config, model.vocab_size,
                 vocab_needed - 1);
-    if (!sparse_arch.empty() && sparse_arch != model.sparse_arch) {
-      model.sparse_arch = sparse_arch;
-      model.num_hash = 0;  // the file's was resolved for another branch
-    }
+    if (!sparse_arch.empty()) model.sparse_arch = sparse_arch;
   }
   if (sparse_keys != 0) model.sparse_keys = sparse_keys;
   if (num_hash != 0) model.num_hash = num_hash;

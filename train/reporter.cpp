@@ -1,12 +1,44 @@
 #include "train/reporter.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/check.h"
 
 namespace hax {
+namespace {
+
+constexpr std::size_t kNoLimit = std::string::npos;
+
+// Characters that fit on the terminal behind `file` without touching the last column, after which
+// some terminals wrap. Asked each time, since windows change.
+std::size_t usable_columns(std::FILE* file) {
+  ::winsize size{};
+  if (::ioctl(::fileno(file), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size.ws_col = 80;
+  return size.ws_col - 1u;
+}
+
+}  // namespace
+
+std::string fit_line(std::vector<LinePart> parts, std::size_t columns) {
+  const auto joined = [&] {
+    std::string line;
+    for (const LinePart& part : parts) line += (line.empty() ? "" : "  ") + part.text;
+    return line;
+  };
+  std::string line = joined();
+  while (line.size() > columns && parts.size() > 1) {
+    const auto least = std::min_element(
+        parts.rbegin(), parts.rend(),
+        [](const LinePart& a, const LinePart& b) { return a.importance < b.importance; });
+    parts.erase(std::next(least).base());
+    line = joined();
+  }
+  return line.substr(0, columns);
+}
 
 std::string format_duration(double seconds) {
   const auto total = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
@@ -27,15 +59,17 @@ double Reporter::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-std::string Reporter::describe(std::int64_t step, const StepResult& result) const {
+std::vector<LinePart> Reporter::describe(std::int64_t step, const StepResult& result) const {
   const double elapsed = std::max(seconds(), 1e-9);
   const double left =
       elapsed / static_cast<double>(step - first_step_ + 1) * static_cast<double>(steps_ - step);
-  std::string text = fmt::format("step {}/{}  loss {:.4f}", step, steps_, loss_);
-  if (result.gate_loss != 0) text += fmt::format("  ranking {:.4f}", gate_loss_);
-  text += fmt::format("  accuracy {:5.1f} %  {:.0f} tokens/s  {} left", 100 * accuracy_,
-                      tokens_ / elapsed, format_duration(left));
-  return text;
+  std::vector<LinePart> parts{{fmt::format("step {}/{}", step, steps_), 5},
+                              {fmt::format("loss {:.4f}", loss_), 4}};
+  if (result.gate_loss != 0) parts.push_back({fmt::format("ranking {:.4f}", gate_loss_), 1});
+  parts.push_back({fmt::format("accuracy {:5.1f} %", 100 * accuracy_), 3});
+  parts.push_back({fmt::format("{:.0f} tokens/s", tokens_ / elapsed), 0});
+  parts.push_back({fmt::format("{} left", format_duration(left)), 2});
+  return parts;
 }
 
 void Reporter::step(std::int64_t step, const StepResult& result) {
@@ -51,14 +85,14 @@ void Reporter::step(std::int64_t step, const StepResult& result) {
   const bool plain = step % plain_every_ == 0 || step == steps_;
   if (live_ && seconds() - shown_at_ > 0.25) {
     shown_at_ = seconds();
-    fmt::print(out_, "\r\x1b[K{}", describe(step, result));
+    fmt::print(out_, "\r\x1b[K{}", fit_line(describe(step, result), usable_columns(out_)));
     std::fflush(out_);
   } else if (!live_ && plain) {
-    fmt::print(out_, "{}\n", describe(step, result));
+    fmt::print(out_, "{}\n", fit_line(describe(step, result), kNoLimit));
     std::fflush(out_);
   }
   if (log_ && plain) {
-    fmt::print(log_, "{}\n", describe(step, result));
+    fmt::print(log_, "{}\n", fit_line(describe(step, result), kNoLimit));
     std::fflush(log_);
   }
 }

@@ -4,15 +4,26 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "train/step.h"
 
 namespace hax {
 
+/// A piece of a status line.
+struct LinePart {
+  std::string text;
+  int importance = 0;
+};
+
+/// The parts joined by two spaces, in at most `columns` characters: the least important parts are
+/// left out first (of equal ones the later), and what is still too long is cut.
+std::string fit_line(std::vector<LinePart> parts, std::size_t columns);
+
 class Reporter {
  public:
-  /// Writes to `out`; a live line is used when it is a terminal. Plain lines also go to `log` (may
-  /// be null).
+  /// Writes to `out`; when it is a terminal, to one live line, never wider than it is. Plain lines
+  /// also go to `log` (may be null).
   Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every);
 
   /// After each step.
@@ -22,7 +33,7 @@ class Reporter {
 
  private:
   double seconds() const;
-  std::string describe(std::int64_t step, const StepResult& result) const;
+  std::vector<LinePart> describe(std::int64_t step, const StepResult& result) const;
 
   std::FILE* out_;
   std::FILE* log_;

@@ -1,5 +1,8 @@
 #include "train/run_files.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -10,8 +13,8 @@
 namespace hax {
 namespace {
 
-// Lines of steps up to `step`, as the resumed run would have left them.
-std::string kept_lines(const std::string& text, std::int64_t step) {
+// What a run that stands at `step` would have written.
+std::string kept_lines(const std::string& text, std::int64_t step, std::int64_t validated_step) {
   std::string kept;
   std::size_t begin = 0;
   while (begin < text.size()) {
@@ -20,15 +23,19 @@ std::string kept_lines(const std::string& text, std::int64_t step) {
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
     const auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object() || json.value("step", step + 1) > step) continue;
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) continue;
+    const bool validation = json.contains("valid_accuracy");
+    if (json["step"] > (validation ? validated_step : step)) continue;
     if (!json.contains("test_accuracy")) kept += line + "\n";
   }
   return kept;
 }
 
-const std::filesystem::path& trimmed(const std::filesystem::path& path, std::int64_t step) {
+const std::filesystem::path& trimmed(const std::filesystem::path& path, std::int64_t step,
+                                     std::int64_t validated_step) {
   if (std::filesystem::exists(path)) {
-    const std::string text = read_file(path.string()), kept = kept_lines(text, step);
+    const std::string text = read_file(path.string()),
+                      kept = kept_lines(text, step, validated_step);
     if (kept != text) write_file_atomically(path.string(), kept);
   }
   return path;
@@ -47,7 +54,15 @@ void LogFile::append(const std::string& line) {
   check(ok, "cannot write {}: {}", path_.string(), std::strerror(errno));
 }
 
-MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t step)
-    : file_(trimmed(path, step)) {}
+FolderLock::FolderLock(const std::filesystem::path& folder)
+    : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  check(folder_.number() >= 0, "cannot open {}: {}", folder.string(), std::strerror(errno));
+  check(::flock(folder_.number(), LOCK_EX | LOCK_NB) == 0,
+        "{} is in use: another process trains there", folder.string());
+}
+
+MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t step,
+                         std::int64_t validated_step)
+    : file_(trimmed(path, step, validated_step)) {}
 
 }  // namespace hax

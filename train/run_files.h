@@ -7,7 +7,19 @@
 #include <memory>
 #include <string>
 
+#include "engine/files.h"
+
 namespace hax {
+
+/// Keeps other processes from writing into a run folder while alive.
+class FolderLock {
+ public:
+  /// Throws Error when another process holds the folder, or it cannot be opened.
+  explicit FolderLock(const std::filesystem::path& folder);
+
+ private:
+  FileDescriptor folder_;
+};
 
 /// A file that lines are appended to; every write is checked and flushed.
 class LogFile {
@@ -27,11 +39,12 @@ class LogFile {
 };
 
 /// metrics.jsonl: one JSON object a line, nothing in it depends on the clock. On opening, lines
-/// that a run resumed at `step` will write again (later steps, the final test, a torn last line)
+/// that a run resumed at `step`, last validated at `validated_step`, will write again (later steps
+/// and validations, the final test, a torn last line)
 /// are dropped.
 class MetricsFile {
  public:
-  MetricsFile(const std::filesystem::path& path, std::int64_t step);
+  MetricsFile(const std::filesystem::path& path, std::int64_t step, std::int64_t validated_step);
   void append(const std::string& line) { file_.append(line); }
 
  private:

@@ -183,21 +183,30 @@ class NonfiniteFinder final : public Watcher {
 
 }  // namespace
 
+std::string first_nonfinite_parameter(const Parameters& parameters) {
+  for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
+    if (!all_finite(parameters.view(i))) return parameters.specs()[i].name;
+  }
+  return {};
+}
+
 std::string find_first_nonfinite(const Model& model, const Parameters& parameters,
                                  const Batch& batch, const RandomInputs& random,
                                  const StepOptions& options) {
-  for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
-    if (!all_finite(parameters.view(i))) {
-      return fmt::format("parameter {}, before the step", parameters.specs()[i].name);
-    }
-  }
+  const std::string parameter = first_nonfinite_parameter(parameters);
+  if (!parameter.empty()) return fmt::format("parameter {}, before the step", parameter);
   const Divisors divisors = divisors_of(batch);
   for (std::int64_t s = 0; s < batch.sequences.count(); ++s) {
+    const FlushDenormals flush;
     NonfiniteFinder finder;
     const Watch watch(finder);
     Parameters gradients(model.parameters(), parameters.flat().dtype());
     const Leaves leaves(parameters, gradients);
-    run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);
+    try {
+      run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);
+    } catch (const Error&) {
+      if (finder.found.empty()) throw;  // not a matter of numbers
+    }
     if (!finder.found.empty()) return fmt::format("{}, sequence {} of the batch", finder.found, s);
   }
   return {};

@@ -43,6 +43,9 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
 StepResult evaluate_batch(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, std::int64_t shards);
 
+/// "" when every parameter is finite, else the name of the first one that is not.
+std::string first_nonfinite_parameter(const Parameters& parameters);
+
 /// Runs the batch once more, watching every op, and says where the first NaN or Inf appears:
 /// "selective_scan in backbone.layers.0.mixer (forward, sequence 3 of the batch)"; "" when nothing
 /// is wrong.

@@ -17,6 +17,9 @@ class Task {
   virtual std::int64_t vocab_size() const = 0;
   /// One line for people: what the data is.
   virtual std::string describe() const = 0;
+  /// Names the data itself, wherever it lies: equal for equal samples. A resumed run must find the
+  /// same.
+  virtual std::string fingerprint() const = 0;
   /// Samples first, ..., first + count - 1 of the endless training order.
   virtual Batch train_batch(std::int64_t first, std::int64_t count) const = 0;
   /// Samples of the validation or test split.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "engine/files.h"
@@ -19,6 +20,7 @@ using Json = nlohmann::json;
 struct Trainer::Run {
   TrainOptions options;
   fs::path folder;
+  std::optional<FolderLock> lock;
   std::unique_ptr<Task> task;
   std::unique_ptr<Model> model;
   std::unique_ptr<Parameters> parameters, gradients;
@@ -26,11 +28,13 @@ struct Trainer::Run {
   RunState state;
   RunState saved{.step = -1};  // what last/ holds
 
-  explicit Run(const TrainOptions& chosen) : options(chosen), folder(chosen.save_dir) {
+  // A resumed run takes its model from the run folder.
+  Run(const TrainOptions& chosen, const std::optional<ModelConfig>& config)
+      : options(chosen), folder(chosen.save_dir) {
     options.validate();
     if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
     task = open_task(options);
-    model = std::make_unique<Model>(options.model_config(task->vocab_size()));
+    model = std::make_unique<Model>(config ? *config : options.model_config(task->vocab_size()));
     parameters = std::make_unique<Parameters>(model->parameters());
     gradients = std::make_unique<Parameters>(model->parameters());
     optimizer = std::make_unique<AdamW>(
@@ -44,6 +48,10 @@ struct Trainer::Run {
     saved = state;
   }
 
+  std::string model_name() const {
+    return options.config.empty() ? options.base_arch : model->config().model_type;
+  }
+
   bool validation_is_due(bool at_end) const {
     const bool due = at_end || state.step % options.valid_step == 0;
     return due && state.step > state.validated_step;
@@ -52,34 +60,47 @@ struct Trainer::Run {
   StepResult train_step(MetricsFile& metrics);
   void validate(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
   RunResult finish(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
-  void require_finite(const StepResult& result, double norm, const Batch& batch,
-                      const RandomInputs& random, const StepOptions& step) const;
+  [[noreturn]] void fail_nonfinite(std::int64_t step, const std::string& what,
+                                   const std::string& where) const;
+  StepResult evaluate_finite(Split split, const std::function<bool()>& stop) const;
 };
 
-void Trainer::Run::require_finite(const StepResult& result, double norm, const Batch& batch,
-                                  const RandomInputs& random, const StepOptions& step) const {
-  if (std::isfinite(result.loss) && std::isfinite(norm)) return;
-  const std::string where = find_first_nonfinite(*model, *parameters, batch, random, step);
+void Trainer::Run::fail_nonfinite(std::int64_t step, const std::string& what,
+                                  const std::string& where) const {
   throw Error(fmt::format(
       "step {}: {} is not finite; the first NaN or Inf comes from {}. Try a smaller --lr, more "
       "--warmup_step or --clip_norm 1; the last good checkpoint is {}",
-      state.step + 1, std::isfinite(result.loss) ? "the gradient" : "the loss",
-      where.empty() ? "the sum over sequences" : where,
-      saved.step >= 0 ? (folder / "last").string() : "none yet"));
+      step, what, where, saved.step >= 0 ? (folder / "last").string() : "none yet"));
 }
 
+// Nothing that is not finite gets into the parameters, so none of it reaches a checkpoint.
 StepResult Trainer::Run::train_step(MetricsFile& metrics) {
   const std::int64_t number = state.step + 1, batch_size = options.bsz * options.grad_acc;
   const Batch batch = task->train_batch(state.step * batch_size, batch_size);
   const DrawnInputs random(static_cast<std::uint64_t>(options.seed),
                            static_cast<std::uint32_t>(number));
   const StepOptions step{options.gate_loss_weight, options.shards};
-  const StepResult result = step_gradients(*model, *parameters, batch, random, step, *gradients);
+  const auto where = [&] {
+    const std::string found = find_first_nonfinite(*model, *parameters, batch, random, step);
+    return found.empty() ? std::string("the sum over sequences") : found;
+  };
+  StepResult result;
+  try {
+    result = step_gradients(*model, *parameters, batch, random, step, *gradients);
+  } catch (const Error&) {
+    // An op that refuses NaN (key selection cannot rank it) must not hide where the NaN comes from.
+    const std::string found = find_first_nonfinite(*model, *parameters, batch, random, step);
+    if (found.empty()) throw;
+    fail_nonfinite(number, "a value", found);
+  }
   const double norm = global_norm(*gradients);
-  require_finite(result, norm, batch, random, step);
+  if (!std::isfinite(result.loss)) fail_nonfinite(number, "the loss", where());
+  if (!std::isfinite(norm)) fail_nonfinite(number, "the gradient", where());
   if (options.clip_norm > 0) clip(*gradients, norm, options.clip_norm);
   const double lr = warmup_rate(options.lr, number, options.warmup_step);
   optimizer->update(number, lr, *gradients, *parameters);
+  const std::string bad = first_nonfinite_parameter(*parameters);
+  if (!bad.empty()) fail_nonfinite(number, "an updated parameter", "the update of " + bad);
   state.step = number;
   if (number % options.log_step == 0 || number == options.step) {
     metrics.append(Json{
@@ -93,10 +114,27 @@ StepResult Trainer::Run::train_step(MetricsFile& metrics) {
   return result;
 }
 
+// Finite parameters may still overflow on samples that no step has seen.
+StepResult Trainer::Run::evaluate_finite(Split split, const std::function<bool()>& stop) const {
+  const auto seed = static_cast<std::uint64_t>(options.seed);
+  const auto where = [&] {
+    return find_nonfinite_evaluation(*model, *parameters, *task, split, seed);
+  };
+  StepResult result;
+  try {
+    result = evaluate(*model, *parameters, *task, split, seed, stop);
+  } catch (const Error&) {
+    const std::string found = where();
+    if (found.empty()) throw;
+    fail_nonfinite(state.step, "a value in validation", found);
+  }
+  if (!std::isfinite(result.lm_loss)) fail_nonfinite(state.step, "the validation loss", where());
+  return result;
+}
+
 void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
                             const std::function<bool()>& stop) {
-  const StepResult result = evaluate(*model, *parameters, *task, Split::valid,
-                                     static_cast<std::uint64_t>(options.seed), stop);
+  const StepResult result = evaluate_finite(Split::valid, stop);
   if (stop()) return;  // unfinished: the step will be validated again after resuming
   state.validated_step = state.step;
   metrics.append(Json{
@@ -130,7 +168,7 @@ RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
                       {"test_loss", test.lm_loss},
                       {"test_accuracy", test.accuracy}}
                      .dump());
-  const Json json{{"base_arch", options.base_arch},
+  const Json json{{"base_arch", model_name()},
                   {"sparse_arch", model->config().sparse_arch},
                   {"parameters", model->parameters().count()},
                   {"lr", options.lr},
@@ -151,24 +189,53 @@ Trainer::Trainer(std::unique_ptr<Run> run) : run_(std::move(run)) {}
 Trainer::~Trainer() = default;
 Trainer::Trainer(Trainer&&) noexcept = default;
 
+namespace {
+
+constexpr const char* kTaskFile = "task.json";
+
+void write_task(const fs::path& folder, const Task& task) {
+  const Json json{{"task", task.describe()}, {"fingerprint", task.fingerprint()}};
+  write_file_atomically(folder / kTaskFile, json.dump(2) + "\n");
+}
+
+void require_same_task(const fs::path& folder, const Task& task) {
+  const fs::path path = folder / kTaskFile;
+  const Json json = Json::parse(read_file(path), nullptr, false);
+  check(json.is_object() && json.contains("fingerprint"), "{}: not valid JSON with a fingerprint",
+        path.string());
+  check(json["fingerprint"] == task.fingerprint(),
+        "{} has changed since {} was started: a resumed run needs the same samples",
+        task.describe(), folder.string());
+}
+
+}  // namespace
+
 Trainer Trainer::start(const TrainOptions& options) {
   check_usage(!options.save_dir.empty(), "--save_dir is missing: the folder for this run");
   const fs::path folder = options.save_dir;
-  check_usage(!fs::exists(folder / "recipe.json"),
+  // A run that ended before its first checkpoint left nothing to continue.
+  check_usage(!fs::exists(existing_checkpoint(folder / "last")),
               "--save_dir {} already holds a run; continue it with --resume {} or choose another "
               "folder",
               folder.string(), folder.string());
-  auto run = std::make_unique<Run>(options);
+  TrainOptions kept = options;
+  if (!kept.data_dir.empty()) kept.data_dir = fs::absolute(kept.data_dir).lexically_normal();
+  auto run = std::make_unique<Run>(kept, std::nullopt);
   run->parameters->initialize(static_cast<std::uint64_t>(options.seed));
   make_directories(folder);
+  run->lock.emplace(folder);
   write_file_atomically(folder / "config.json", to_json(run->model->config()));
-  write_file_atomically(folder / "recipe.json", to_json(options));
+  write_task(folder, *run->task);
+  write_file_atomically(folder / "recipe.json", to_json(kept));
   return Trainer(std::move(run));
 }
 
 Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
-  auto run = std::make_unique<Run>(options);
+  const std::string config = folder / "config.json";
+  auto run = std::make_unique<Run>(options, parse_config(read_file(config), config));
   run->folder = folder;
+  run->lock.emplace(folder);
+  require_same_task(folder, *run->task);
   const fs::path last = existing_checkpoint(folder / "last");
   if (fs::exists(last)) {
     run->state = load_run(last, *run->model, *run->parameters, *run->optimizer);
@@ -186,7 +253,7 @@ RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
   Run& run = *run_;
   const auto stop = [&stop_flag] { return stop_flag.load(); };
   const LogFile log(run.folder / "log.txt");
-  MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step);
+  MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step, run.state.validated_step);
   Reporter reporter(stdout, log.handle(), run.options.step, run.options.log_step);
   reporter.line(fmt::format(
       "{} + {}: {} parameters, {}; {}", run.options.base_arch, run.model->config().sparse_arch,

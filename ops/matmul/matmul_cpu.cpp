@@ -19,6 +19,45 @@ void multiply(const A& a, const B& b, bool add, C& c) {
   }
 }
 
+// c = a op(b) or c += a op(b), with the bits of a row of c depending on that row of a and on b
+// alone: not on how many rows there are, nor on where the row stands. Models rely on it: a later
+// token must not change an earlier output, and rows may be computed in a table of any size. Eigen's
+// kernel takes four rows at a time and treats the rows left over, very small products and single
+// rows differently, so those are filled up or computed here.
+constexpr std::int64_t kRowBlock = 4;
+// Eigen turns to another way of multiplying when rows + depth + columns are below 20.
+constexpr std::int64_t kSmallest = 20 - kRowBlock;
+
+template <class T, class B>
+void multiply_by_rows(const Eigen::Map<const Matrix<T>>& a, const B& b, bool add,
+                      Eigen::Map<Matrix<T>>& c) {
+  const std::int64_t depth = a.cols(), columns = b.cols();
+  if (depth + columns < kSmallest) {
+    for (std::int64_t r = 0; r < a.rows(); ++r) {
+      for (std::int64_t n = 0; n < columns; ++n) {
+        T sum = 0;
+        for (std::int64_t k = 0; k < depth; ++k) sum += a(r, k) * b(k, n);
+        c(r, n) = add ? c(r, n) + sum : sum;
+      }
+    }
+    return;
+  }
+  const std::int64_t whole = a.rows() / kRowBlock * kRowBlock, rest = a.rows() - whole;
+  if (whole > 0) {
+    auto top = c.topRows(whole);
+    multiply(a.topRows(whole), b, add, top);
+  }
+  if (rest == 0) return;
+  Matrix<T> filled = Matrix<T>::Zero(kRowBlock, depth), product(kRowBlock, columns);
+  filled.topRows(rest) = a.bottomRows(rest);
+  multiply(filled, b, false, product);
+  if (add) {
+    c.bottomRows(rest) += product.topRows(rest);
+  } else {
+    c.bottomRows(rest) = product.topRows(rest);
+  }
+}
+
 }  // namespace
 
 void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, bool add,
@@ -32,9 +71,9 @@ void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
     } else if (transpose_a) {
       multiply(left.transpose(), right, add, result);
     } else if (transpose_b) {
-      multiply(left, right.transpose(), add, result);
+      multiply_by_rows<T>(left, right.transpose(), add, result);
     } else {
-      multiply(left, right, add, result);
+      multiply_by_rows<T>(left, right, add, result);
     }
   });
 }

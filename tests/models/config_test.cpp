@@ -37,11 +37,13 @@ TEST_CASE("defaults are the paper's") {
   CHECK(c.state_size == 16);
   CHECK(c.time_step_rank == 8);
   CHECK(c.keys_per_component() == 32);
-  CHECK(c.num_hash == 8);
+  CHECK(c.hash_columns() == 8);
   CHECK(c.center() == LshCenter::causal);
   ModelConfig argmax = named_config("mamba", "argmax_lsh");
   argmax.resolve();
-  CHECK(argmax.num_hash == 64);
+  CHECK(argmax.hash_columns() == 64);
+  argmax.sparse_keys = 16;
+  CHECK(argmax.hash_columns() == 16);
   ModelConfig dilated = named_config("mamba", "sliding_window+dilated");
   dilated.resolve();
   CHECK(dilated.dilation() == 64);

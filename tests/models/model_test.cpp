@@ -36,6 +36,28 @@ TEST_CASE("editing a later token never changes an earlier logit") {
   }
 }
 
+TEST_CASE("the paper's widths: edits of any later tokens leave earlier logits bit for bit") {
+  for (const std::string& base : base_arch_names()) {
+    const TestModel m(named_config(base, "none"), DType::float32, 3);
+    const Batch batch = m.batch(1);
+    const std::int64_t length = batch.sequences.length(0), cut = length - 7;
+    const Tensor before = m.logits(batch.sequences, batch.tokens);
+    // The number of distinct tokens changes from edit to edit, and with it the table of the first
+    // layer.
+    RandomStream stream({.seed = 1});
+    for (int edit = 0; edit < 12; ++edit) {
+      INFO(base << " edit " << edit);
+      Tensor edited = batch.tokens.clone();
+      for (std::int64_t t = cut; t < length; ++t) {
+        const std::uint32_t kinds = 1 + static_cast<std::uint32_t>(edit) * 8;
+        edited.data<std::int32_t>()[t] = static_cast<std::int32_t>(stream.below(kinds));
+      }
+      const Tensor after = m.logits(batch.sequences, edited);
+      CHECK(same_bits(before.rows(0, cut), after.rows(0, cut)));
+    }
+  }
+}
+
 TEST_CASE("rows wanted are the rows of the full result") {
   for (const auto& [arch, small] : all_small_configs()) {
     for (const NormMode mode : {NormMode::causal, NormMode::released}) {
@@ -118,6 +140,34 @@ TEST_CASE("every architecture overfits four samples and every parameter gets a g
   }
 }
 
+namespace {
+
+// Gradients of one pack with every row against those of whole sequences one after another with the
+// target rows only, as in training.
+void check_packing_keeps_gradients(const TestModel& m, const Batch& batch) {
+  const DrawnInputs random(9, 1);
+  Parameters whole(m.model.parameters(), DType::float64),
+      split(m.model.parameters(), DType::float64);
+  const Leaves leaves(m.parameters, whole);
+  const ForwardContext context{.parameters = leaves,
+                               .random = random,
+                               .sequences = batch.sequences,
+                               .sequences_in_batch = static_cast<double>(batch.count())};
+  const ForwardResult out = m.model.forward(context, batch.tokens);
+  Var loss = cross_entropy(embedding(out.logits, batch.target_rows), batch.target_labels,
+                           static_cast<double>(batch.target_rows.numel()));
+  if (out.aux_loss.defined()) loss = add(loss, scale(out.aux_loss, 0.1));
+  backward(loss);
+  const StepResult step = step_gradients(m.model, m.parameters, batch, random, {0.1, 2}, split);
+  CHECK(step.loss == doctest::Approx(loss.value().item()).epsilon(1e-12));
+  for (std::size_t i = 0; i < split.specs().size(); ++i) {
+    INFO(split.specs()[i].name);
+    CHECK(relative_error(split.view(i), whole.view(i)) < 1e-10);
+  }
+}
+
+}  // namespace
+
 TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys than tokens") {
   for (const auto& [arch, small] : all_small_configs()) {
     for (const auto& [hidden, state, kernel, keys] :
@@ -149,6 +199,24 @@ TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys
         for (const float x : logits.values<float>()) finite = finite && std::isfinite(x);
         CHECK(finite);
       }
+    }
+    struct Odd {
+      std::int64_t hidden, state, kernel, hashes;
+      bool bias;
+    };
+    for (const Odd& odd :
+         {Odd{3, 1, 1, 1, true}, Odd{5, 7, 9, 62, false}, Odd{2, 300, 3, 5, true}}) {
+      INFO(arch << ", state " << odd.state);
+      ModelConfig config = small_config(arch);
+      config.hidden_size = odd.hidden;
+      config.intermediate_size = 2 * odd.hidden;
+      config.state_size = odd.state;
+      config.conv_kernel = odd.kernel;
+      config.num_hash = odd.hashes;
+      config.use_bias = odd.bias;
+      config.time_step_rank = 1;
+      const TestModel m(config, DType::float64, 8);
+      check_packing_keeps_gradients(m, m.batch(3));
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "models/model.h"
 #include "tests/support/compare.h"
@@ -88,4 +89,27 @@ TEST_CASE("a parameter is declared once") {
   table.add("w", {3}, Init::constant(0));
   CHECK(error_of([&] { table.add("w", {3}, Init::constant(0)); }) ==
         "parameter 'w' is declared twice");
+}
+
+TEST_CASE("a model of absurd size is refused before memory is requested") {
+  const std::int64_t limit = std::int64_t{1} << 40;
+  const auto refused = [](ParamTable& table, Shape shape) {
+    return error_of([&] { table.add("w", shape, Init::constant(0)); });
+  };
+  ParamTable table;
+  CHECK(refused(table, {1 << 20, (1 << 20) + 1}) ==
+        "parameter 'w' of shape [1048576, 1048577] takes the model beyond 2^40 numbers; use "
+        "smaller sizes");
+  CHECK(refused(table, {std::numeric_limits<std::int64_t>::max()}).find("2^40") !=
+        std::string::npos);
+  CHECK(refused(table, {limit, limit}).find("more elements than 64 bits can count") !=
+        std::string::npos);
+  CHECK(table.flat_size() == 0);
+  // The gap behind each parameter counts, and the limit itself is allowed.
+  table.add("one", {1}, Init::constant(0));
+  CHECK(table.flat_size() == 16);
+  CHECK(refused(table, {limit - 15}).find("2^40") != std::string::npos);
+  table.add("rest", {limit - 16}, Init::constant(0));
+  CHECK(table.flat_size() == limit);
+  CHECK(refused(table, {1}).find("2^40") != std::string::npos);
 }

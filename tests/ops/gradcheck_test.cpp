@@ -2,9 +2,39 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <regex>
+#include <set>
+
+#include "engine/files.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
+
+namespace {
+
+// The op names that one file of ops/ gives to record() and record_many(). A name that is no string
+// literal counts as "?".
+std::set<std::string> recorded_names(const std::string& text) {
+  static const std::regex call(R"re(\brecord(?:_many)?\s*\(\s*(?:"([^"]*)")?)re");
+  std::set<std::string> names;
+  for (std::sregex_iterator match(text.begin(), text.end(), call), end; match != end; ++match) {
+    names.insert((*match)[1].matched ? (*match)[1].str() : "?");
+  }
+  return names;
+}
+
+// The same for the elementwise functions, which carry their names.
+std::set<std::string> functor_names(const std::string& text) {
+  static const std::regex member(R"re(\bname\s*=\s*"([^"]*)")re");
+  std::set<std::string> names;
+  for (std::sregex_iterator match(text.begin(), text.end(), member), end; match != end; ++match) {
+    names.insert((*match)[1].str());
+  }
+  return names;
+}
+
+}  // namespace
 
 TEST_CASE("every op's gradient equals finite differences") {
   const std::vector<GradCase> cases = all_gradchecks();
@@ -23,4 +53,44 @@ TEST_CASE("the gradient check notices a wrong gradient") {
     return record("wrong_square", y, {in[0]}, [x](const Tensor&) { return Grads{x.clone()}; });
   };
   CHECK(check_gradient({"wrong_square", "", {gradcheck_tensor({3}, 1)}, wrong_square}).worst > 0.1);
+}
+
+TEST_CASE("every op that records a gradient has a check under its name") {
+  namespace fs = std::filesystem;
+  const fs::path root = HAX_SOURCE_DIR;
+  std::set<std::string> recorded =
+      functor_names(read_file(root / "ops/elementwise/elementwise_functors.h"));
+  REQUIRE(recorded.contains("mul_silu"));
+  for (const auto& entry : fs::recursive_directory_iterator(root / "ops")) {
+    if (entry.path().extension() != ".cpp") continue;
+    std::set<std::string> names = recorded_names(read_file(entry.path()));
+    // The one place that takes its names from elsewhere: the functors above.
+    if (entry.path().filename() == "elementwise.cpp") names.erase("?");
+    INFO(entry.path().string());
+    CHECK(!names.contains("?"));
+    recorded.merge(names);
+  }
+  REQUIRE(recorded.contains("rms_norm"));
+
+  std::set<std::string> checked;
+  for (const GradCase& c : all_gradchecks()) checked.insert(c.op);
+  for (const std::string& name : recorded) {
+    INFO("op " << name << " has no case in its _gradcheck.cpp");
+    CHECK(checked.contains(name));
+  }
+  for (const std::string& name : checked) {
+    INFO("no op records itself as " << name);
+    CHECK(recorded.contains(name));
+  }
+}
+
+TEST_CASE("recorded names are found however the call is written") {
+  const std::string text = R"(
+    return record("one", y, {x}, gradient);
+    return record_many(
+        "two", {y}, {x}, gradient);
+    return record(name, y, {x}, gradient);
+    return record_without_gradient("three", y, {x});
+    recorded("four");)";
+  CHECK(recorded_names(text) == std::set<std::string>{"?", "one", "two"});
 }

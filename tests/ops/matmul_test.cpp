@@ -151,3 +151,22 @@ TEST_CASE("matmul and linear refuse shapes and types that do not fit") {
           linear(a, random_tensor({5, 3}, 2), random_tensor({5}, 3, DType::float32));
         }) == "linear: x is float64, weight is float64, bias is float32, expected equal types");
 }
+
+TEST_CASE("the bits of a row do not depend on the other rows, their number or its place") {
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    for (const std::int64_t depth : {1, 3, 16, 64, 128, 300}) {
+      for (const std::int64_t columns : {1, 2, 5, 16, 40, 100, 128, 256}) {
+        const Tensor weight = random_tensor({columns, depth}, 1, dtype);
+        const Tensor b = random_tensor({depth, columns}, 2, dtype);
+        const Tensor x = random_tensor({37, depth}, 3, dtype);
+        const Tensor by_weight = linear(x, weight).value(), by_b = matmul(x, b).value();
+        for (const auto& [begin, end] : {std::pair{0, 1}, {0, 36}, {1, 37}, {35, 37}, {6, 29}}) {
+          INFO(depth << " -> " << columns << ", rows " << begin << " to " << end);
+          const Tensor part = x.rows(begin, end);
+          CHECK(same_bits(linear(part, weight).value(), by_weight.rows(begin, end)));
+          CHECK(same_bits(matmul(part, b).value(), by_b.rows(begin, end)));
+        }
+      }
+    }
+  }
+}

@@ -29,6 +29,8 @@ TEST_CASE("wrong commands and flags") {
   check_refused({"trian"}, 2, "unknown command 'trian'; did you mean 'train'?");
   check_refused({"train", "--larning_rate", "1"}, 2, "unknown flag --larning_rate");
   check_refused({"train", "--stp", "1"}, 2, "unknown flag --stp; did you mean '--step'?");
+  check_refused({"train", "--save_dir", "y", "--stp", "3"}, 2,
+                "unknown flag --stp; did you mean '--step'?");
   check_refused({"train", "--lr"}, 2, "--lr");
   check_refused({"train", "extra"}, 2, "extra");
   check_refused({"data", "genrate"}, 2, "unknown command 'genrate'; did you mean 'generate'?");
@@ -65,6 +67,10 @@ TEST_CASE("settings out of range") {
   refused("--beta1", "1", "--beta1 1");
   refused("--adam_eps", "0", "--adam_eps 0");
   refused("--seed", "-1", "--seed '-1'");
+  refused("--num_hash", "99", "num_hash is 99, expected 1 to 62 hash bits");
+  refused("--num_hash", "0", "--num_hash '0'");
+  refused("--sparse_keys", "0", "--sparse_keys '0'");
+  refused("--sparse_arch", "two\nlines", "unknown sparse_arch 'two\\nlines'");
   refused("--seed", "0x10", "--seed '0x10'");
   refused("--shards", "9", "--shards 9");
   refused("--threads", "-2", "--threads '-2'");

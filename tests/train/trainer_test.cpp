@@ -11,6 +11,7 @@
 #include "tests/support/command.h"
 #include "tests/support/compare.h"
 #include "tests/support/models.h"
+#include "train/run_files.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -157,6 +158,76 @@ TEST_CASE("a finished run can be extended") {
   CHECK(result.code == 0);
   CHECK(read_text(folder / "run/last/state.json").find("\"step\": 63") != std::string::npos);
   CHECK(run_hax({"train", "--resume", folder / "run", "--step", "10"}).code == 2);
+}
+
+TEST_CASE("a NaN that key selection cannot rank is traced to the op that made it") {
+  const TempFolder folder;
+  const CommandResult result = run_hax({"train",
+                                        "--sparse_arch",
+                                        "key_selection",
+                                        "--save_dir",
+                                        folder / "run",
+                                        "--lr",
+                                        "10",
+                                        "--weight_decay",
+                                        "1",
+                                        "--warmup_step",
+                                        "0",
+                                        "--step",
+                                        "20",
+                                        "--valid_step",
+                                        "1",
+                                        "--bsz",
+                                        "4",
+                                        "--keys",
+                                        "2:3",
+                                        "--contexts",
+                                        "2:3",
+                                        "--valid_samples",
+                                        "4",
+                                        "--test_samples",
+                                        "4"});
+  INFO(result.err);
+  CHECK(result.code == 1);
+  CHECK(result.err.find("is not finite; the first NaN or Inf comes from ") != std::string::npos);
+  CHECK(result.err.find(" in backbone.layers.") != std::string::npos);
+  // What was saved before is sound.
+  CHECK(run_hax({"eval", "--checkpoint", folder / "run"}).code == 0);
+}
+
+TEST_CASE("a run needs the data it was started with, wherever it is resumed") {
+  const TempFolder folder;
+  const auto generate = [&](const char* seed) {
+    return run_hax({"data", "generate", "--out", folder / "data", "--contexts", "2:3", "--keys",
+                    "2:3", "--train", "200", "--valid", "10", "--test", "10", "--seed", seed,
+                    "--force"});
+  };
+  REQUIRE(generate("1").code == 0);
+  const auto relative = std::filesystem::relative(folder / "data").string();
+  REQUIRE(run_hax({"train", "--save_dir", folder / "run", "--data_dir", relative, "--step", "3",
+                   "--bsz", "4"})
+              .code == 0);
+  CHECK(read_text(folder / "run/recipe.json").find(folder / "data") != std::string::npos);
+  CHECK(run_hax({"train", "--resume", folder / "run", "--step", "4"}).code == 0);
+  REQUIRE(generate("2").code == 0);
+  const CommandResult changed = run_hax({"train", "--resume", folder / "run", "--step", "5"});
+  CHECK(changed.code == 1);
+  CHECK(changed.err.find("has changed since") != std::string::npos);
+  REQUIRE(generate("1").code == 0);
+  CHECK(run_hax({"train", "--resume", folder / "run", "--step", "5"}).code == 0);
+}
+
+TEST_CASE("a run folder serves one process at a time, and needs no configuration file outside") {
+  const TempFolder folder;
+  REQUIRE(run_hax(train_flags(folder, "run")).code == 0);
+  std::filesystem::remove(folder / "small.json");
+  {
+    const FolderLock lock(folder / "run");
+    const CommandResult result = run_hax({"train", "--resume", folder / "run", "--step", "61"});
+    CHECK(result.code == 1);
+    CHECK(result.err.find("is in use: another process trains there") != std::string::npos);
+  }
+  CHECK(run_hax({"train", "--resume", folder / "run", "--step", "61"}).code == 0);
 }
 
 TEST_CASE("a full disk stops a run in one line and leaves the last checkpoint as it was") {
