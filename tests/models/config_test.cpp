@@ -65,7 +65,7 @@ TEST_CASE("bad configurations are refused by key") {
       {"{\"hidden_act\": \"gelu\"}", "t: hidden_act is \"gelu\", expected one of silu, swish"},
       {"{\"norm_mode\": \"free\"}", "t: norm_mode is \"free\", expected one of causal, released"},
       {"{\"layer_norm_epsilon\": 0}", "t: layer_norm_epsilon is 0, expected a positive number"},
-      {"{\"model_type\": \"gpt\"}", "t: model_type is 'gpt', this build has mamba"},
+      {"{\"model_type\": \"gpt\"}", "t: model_type is 'gpt', expected mamba, mamba2 or samba"},
       {"{\"time_step_min\": 0.5}", "t: time_step_min 0.5 exceeds time_step_max 0.1"},
       {"{\"sparse_arch\": \"sign_bin_lsh\", \"num_hash\": 99}",
        "t: num_hash is 99, expected 1 to 62 hash bits for sign_bin_lsh"},
