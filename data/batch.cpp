@@ -79,8 +79,7 @@ Batch pack(const JointRecallTask& task, std::span<const std::vector<std::int32_t
 
 Batch pack_padded(const Tensor& tokens, const Tensor& labels, const Tensor& mask,
                   const Tensor& attention_mask) {
-  check(tokens.rank() == 2, "pack_padded: tokens are {}, expected [B, L]",
-        tokens.shape());
+  check(tokens.rank() == 2, "pack_padded: tokens are {}, expected [B, L]", tokens.shape());
   for (const Tensor* tensor : {&tokens, &labels, &mask, &attention_mask}) {
     check(tensor->shape() == tokens.shape(), "pack_padded: shapes {} and {}, expected equal ones",
           tokens.shape(), tensor->shape());

@@ -1,5 +1,6 @@
-// Numbers too small to be normal (below 1.2e-38 in float32) cost some hundred cycles each on most processors. A state or
-// gradient that decays along a sequence gets there soon, and none of them matters.
+// Numbers too small to be normal (below 1.2e-38 in float32) cost some hundred cycles each on most
+// processors. A state or gradient that decays along a sequence gets there soon, and none of them
+// matters.
 #pragma once
 
 #include <cstdint>

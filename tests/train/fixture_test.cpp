@@ -188,8 +188,8 @@ TEST_CASE("damaged fixtures are refused in one line that says where") {
   CHECK(refusal(name, [](SafeTensors& file) {
           std::string& config = file.metadata["config"];
           const std::string layers = "\"num_hidden_layers\": 2";
-          config.replace(config.find(layers), layers.size(), "\"num_hidden_layers\": 900000000");
-        }).starts_with("metadata config has 900000000 layers, the file "));
+          config.replace(config.find(layers), layers.size(), "\"num_hidden_layers\": 9000");
+        }).starts_with("metadata config has 9000 layers, the file "));
 }
 
 TEST_CASE("numbers that are not finite never pass") {
