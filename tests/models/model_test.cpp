@@ -73,36 +73,61 @@ TEST_CASE("rows wanted are the rows of the full result") {
   }
 }
 
+namespace {
+
+// Gradients of one pack with every row against those of whole sequences one after another with the
+// target rows only, as in training.
+void check_packing_keeps_gradients(const TestModel& m, const Batch& batch) {
+  const DrawnInputs random(9, 1);
+  Parameters whole(m.model.parameters(), DType::float64),
+      split(m.model.parameters(), DType::float64);
+  const Leaves leaves(m.parameters, whole);
+  const ForwardContext context{.parameters = leaves,
+                               .random = random,
+                               .sequences = batch.sequences,
+                               .sequences_in_batch = static_cast<double>(batch.count())};
+  const ForwardResult out = m.model.forward(context, batch.tokens);
+  Var loss = cross_entropy(embedding(out.logits, batch.target_rows), batch.target_labels,
+                           static_cast<double>(batch.target_rows.numel()));
+  if (out.aux_loss.defined()) loss = add(loss, scale(out.aux_loss, 0.1));
+  backward(loss);
+  for (const std::int64_t shards : {1, 2, 8}) {
+    const StepResult step =
+        step_gradients(m.model, m.parameters, batch, random, {0.1, shards}, split);
+    CHECK(step.loss == doctest::Approx(loss.value().item()).epsilon(1e-12));
+    for (std::size_t i = 0; i < split.specs().size(); ++i) {
+      INFO(split.specs()[i].name);
+      if (split.specs()[i].name.ends_with("dx_proj_3.bias")) continue;  // rounding noise
+      CHECK(relative_error(split.view(i), whole.view(i)) < 1e-10);
+    }
+  }
+}
+
+// Other widths, with everything else that must fit them.
+ModelConfig with_sizes(ModelConfig config, std::int64_t hidden, std::int64_t state,
+                       std::int64_t kernel) {
+  config.hidden_size = hidden;
+  config.intermediate_size = 2 * hidden;
+  config.state_size = state;
+  config.conv_kernel = kernel;
+  config.time_step_rank = 1;
+  config.num_heads = 2;
+  config.head_dim = hidden;
+  config.chunk_size = hidden;
+  if (config.attn) {  // one even head
+    config.hidden_size = 2 * hidden;
+    config.attn->num_heads = config.attn->num_kv_heads = 1;
+  }
+  return config;
+}
+
+}  // namespace
+
 TEST_CASE("packing changes neither losses nor gradients") {
   for (const auto& [arch, small] : all_small_configs()) {
     INFO(arch);
     const TestModel m(small, DType::float64, 5);
-    const Batch batch = m.batch(5);
-    const DrawnInputs random(9, 1);
-    // One pack with every row, instead of whole sequences one after another with the target rows
-    // only.
-    Parameters whole(m.model.parameters(), DType::float64);
-    const Leaves leaves(m.parameters, whole);
-    const ForwardContext context{.parameters = leaves,
-                                 .random = random,
-                                 .sequences = batch.sequences,
-                                 .sequences_in_batch = 5};
-    const ForwardResult out = m.model.forward(context, batch.tokens);
-    Var loss = cross_entropy(embedding(out.logits, batch.target_rows), batch.target_labels,
-                             static_cast<double>(batch.target_rows.numel()));
-    if (out.aux_loss.defined()) loss = add(loss, scale(out.aux_loss, 0.1));
-    backward(loss);
-    for (const std::int64_t shards : {1, 3, 8}) {
-      Parameters split(m.model.parameters(), DType::float64);
-      const StepResult step =
-          step_gradients(m.model, m.parameters, batch, random, {0.1, shards}, split);
-      CHECK(step.loss == doctest::Approx(loss.value().item()).epsilon(1e-12));
-      for (std::size_t i = 0; i < split.specs().size(); ++i) {
-        INFO(split.specs()[i].name);
-        if (split.specs()[i].name.ends_with("dx_proj_3.bias")) continue;  // rounding noise
-        CHECK(relative_error(split.view(i), whole.view(i)) < 1e-10);
-      }
-    }
+    check_packing_keeps_gradients(m, m.batch(5));
   }
 }
 
@@ -140,54 +165,14 @@ TEST_CASE("every architecture overfits four samples and every parameter gets a g
   }
 }
 
-namespace {
-
-// Gradients of one pack with every row against those of whole sequences one after another with the
-// target rows only, as in training.
-void check_packing_keeps_gradients(const TestModel& m, const Batch& batch) {
-  const DrawnInputs random(9, 1);
-  Parameters whole(m.model.parameters(), DType::float64),
-      split(m.model.parameters(), DType::float64);
-  const Leaves leaves(m.parameters, whole);
-  const ForwardContext context{.parameters = leaves,
-                               .random = random,
-                               .sequences = batch.sequences,
-                               .sequences_in_batch = static_cast<double>(batch.count())};
-  const ForwardResult out = m.model.forward(context, batch.tokens);
-  Var loss = cross_entropy(embedding(out.logits, batch.target_rows), batch.target_labels,
-                           static_cast<double>(batch.target_rows.numel()));
-  if (out.aux_loss.defined()) loss = add(loss, scale(out.aux_loss, 0.1));
-  backward(loss);
-  const StepResult step = step_gradients(m.model, m.parameters, batch, random, {0.1, 2}, split);
-  CHECK(step.loss == doctest::Approx(loss.value().item()).epsilon(1e-12));
-  for (std::size_t i = 0; i < split.specs().size(); ++i) {
-    INFO(split.specs()[i].name);
-    CHECK(relative_error(split.view(i), whole.view(i)) < 1e-10);
-  }
-}
-
-}  // namespace
-
 TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys than tokens") {
   for (const auto& [arch, small] : all_small_configs()) {
     for (const auto& [hidden, state, kernel, keys] :
          {std::tuple{1, 1, 1, 2}, {3, 7, 9, 4}, {5, 30, 2, 500}}) {
       INFO(arch);
-      ModelConfig config = small;
-      config.hidden_size = hidden;
-      config.intermediate_size = 2 * hidden;
-      config.state_size = state;
-      config.conv_kernel = kernel;
+      ModelConfig config = with_sizes(small, hidden, state, kernel);
       config.sparse_keys = keys;
       config.data_max_length = 1000;
-      config.time_step_rank = 1;
-      config.num_heads = 2;
-      config.head_dim = hidden;
-      config.chunk_size = hidden;
-      if (config.attn) {  // one even head
-        config.hidden_size = 2 * hidden;
-        config.attn->num_heads = config.attn->num_kv_heads = 1;
-      }
       const TestModel m(config, DType::float32, 8);
       for (const std::vector<std::int64_t>& lengths :
            {std::vector<std::int64_t>{1}, {1, 2, 1}, {0, 17, 0}}) {
@@ -207,14 +192,9 @@ TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys
     for (const Odd& odd :
          {Odd{3, 1, 1, 1, true}, Odd{5, 7, 9, 62, false}, Odd{2, 300, 3, 5, true}}) {
       INFO(arch << ", state " << odd.state);
-      ModelConfig config = small_config(arch);
-      config.hidden_size = odd.hidden;
-      config.intermediate_size = 2 * odd.hidden;
-      config.state_size = odd.state;
-      config.conv_kernel = odd.kernel;
+      ModelConfig config = with_sizes(small, odd.hidden, odd.state, odd.kernel);
       config.num_hash = odd.hashes;
       config.use_bias = odd.bias;
-      config.time_step_rank = 1;
       const TestModel m(config, DType::float64, 8);
       check_packing_keeps_gradients(m, m.batch(3));
     }
