@@ -64,6 +64,8 @@ TrainOptions task_options(const EvalFlags& flags) {
 }
 
 void run_eval(const EvalFlags& flags) {
+  check_usage(flags.split == "valid" || flags.split == "test", "--split {}: expected valid or test",
+              flags.split);
   const Split split = parse_split(flags.split);
   const TrainOptions options = task_options(flags);
   if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
@@ -80,7 +82,8 @@ void run_eval(const EvalFlags& flags) {
     fmt::print("{{\"split\": \"{}\", \"samples\": {}, \"accuracy\": {}, \"loss\": {}}}\n",
                name_of(split), result.samples, result.accuracy, result.lm_loss);
   } else {
-    fmt::print("{}: accuracy {:.2f} %, loss {:.4f} on {} {} samples ({})\n", flags.checkpoint,
+    fmt::print("{}: accuracy {:.2f} %, loss {:.4f} on {} {} samples ({})\n",
+               loaded.folder.empty() ? flags.checkpoint : loaded.folder.string(),
                100 * result.accuracy, result.lm_loss, result.samples, name_of(split),
                task->describe());
   }
@@ -89,7 +92,8 @@ void run_eval(const EvalFlags& flags) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-  auto* command = app.add_subcommand("eval", "evaluate a run folder or a checkpoint");
+  auto* command = app.add_subcommand(
+      "eval", "evaluate a run folder or a checkpoint; what is not given is as the run had it");
   auto flags = std::make_shared<EvalFlags>();
   command
       ->add_option("--checkpoint", flags->checkpoint,

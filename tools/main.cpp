@@ -78,6 +78,7 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, int argc
 int main(int argc, char** argv) {
   CLI::App app{"hax trains state-space models with context-dependent sparse attention."};
   app.require_subcommand(1);
+  app.set_version_flag("--version", "hax 0.1.0");
   try {
     hax::add_train_command(app);
     hax::add_eval_command(app);
@@ -90,6 +91,8 @@ int main(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::CallForAllHelp& help) {
     return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
   } catch (const CLI::ParseError& error) {
     return fail(describe(error, app, argc, argv), 2);
   } catch (const hax::ExitCode& exit) {

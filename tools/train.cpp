@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
+#include <ctime>
 
 #include "engine/check.h"
 #include "tools/commands.h"
@@ -13,11 +15,22 @@ namespace hax {
 namespace {
 
 std::atomic<bool> stop_requested{false};
+std::atomic<std::int64_t> asked_at{0};  // seconds
 
-// The first Ctrl-C asks the trainer to save and stop; the second one ends the process at once.
-void on_interrupt(int signal) {
-  stop_requested = true;
-  std::signal(signal, SIG_DFL);
+std::int64_t seconds_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec;
+}
+
+// The first Ctrl-C asks the trainer to save and stop. Another one ends the process at once, unless
+// it comes so soon that it is the same one, delivered to the process and to its group.
+void on_interrupt(int) {
+  if (!stop_requested.exchange(true)) {
+    asked_at = seconds_now();
+  } else if (seconds_now() - asked_at >= 2) {
+    std::_Exit(130);
+  }
 }
 
 struct TrainFlags {

@@ -147,6 +147,7 @@ TEST_CASE("damaged runs and checkpoints are refused and left as they are") {
   check_refused({"train", "--resume", run, "--lr", "1"}, 2, "--lr cannot change");
   check_refused({"train", "--resume", run, "--recipe", "paper"}, 2, "cannot go together");
   check_refused({"eval", "--checkpoint", run, "--split", "tset"}, 2, "tset");
+  check_refused({"eval", "--checkpoint", run, "--split", "train"}, 2, "expected valid or test");
   check_refused({"eval", "--checkpoint", run, "--keys", "2:90"}, 2, "tokens");
 
   const auto damaged = [&](const std::string& file, const std::string& text,
