@@ -51,6 +51,16 @@ Sequences Sequences::slice(std::int64_t first, std::int64_t last) const {
   return of_lengths(lengths, std::move(padded_lengths));
 }
 
+Sequences Sequences::joined(const Sequences& later) const {
+  check(count() == later.count(), "{} sequences cannot be followed by {}", count(), later.count());
+  std::vector<std::int64_t> lengths, padded_lengths;
+  for (std::int64_t s = 0; s < count(); ++s) {
+    lengths.push_back(length(s) + later.length(s));
+    padded_lengths.push_back(length(s) + later.padded(s));
+  }
+  return of_lengths(lengths, std::move(padded_lengths));
+}
+
 void Sequences::require_tokens(const char* op, std::int64_t rows) const {
   check(rows == tokens(), "{}: {} rows for a pack of {} tokens", op, rows, tokens());
 }

@@ -34,6 +34,9 @@ class Sequences {
   std::int64_t padded(std::int64_t s) const { return data_->padded[static_cast<std::size_t>(s)]; }
   /// The pack of sequences first..last alone.
   Sequences slice(std::int64_t first, std::int64_t last) const;
+  /// The pack in which every sequence is followed by what `later` holds of it. Throws Error unless
+  /// both have equally many sequences.
+  Sequences joined(const Sequences& later) const;
   /// Throws Error naming `op` unless a [T, ...] tensor of `rows` rows fits this pack.
   void require_tokens(const char* op, std::int64_t rows) const;
 

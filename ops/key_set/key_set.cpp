@@ -1,6 +1,8 @@
 #include "ops/key_set/key_set.h"
 
 #include <algorithm>
+#include <limits>
+#include <span>
 #include <utility>
 
 #include "engine/dispatch.h"
@@ -11,21 +13,56 @@ namespace {
 
 constexpr std::int32_t kForever = KeySet::kForever;
 
-// position + distance, or kForever when no int32 position lies that far.
-std::int32_t later(std::int64_t position, std::int64_t distance) {
-  if (distance >= kForever - position) return kForever;
-  return static_cast<std::int32_t>(position + distance);
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+
+// position + distance, or kNever when that is past all numbers.
+std::int64_t later(std::int64_t position, std::int64_t distance) {
+  return distance > kNever - position ? kNever : position + distance;
 }
 
-// The set in which key j of every sequence dies at death_of(j).
+void require_positions(const Sequences& sequences, const Tensor& position) {
+  check(position.dtype() == DType::int64 && position.shape() == Shape{sequences.tokens()},
+        "key_set: positions are {} {}, expected int64 [{}]", name_of(position.dtype()),
+        position.shape(), sequences.tokens());
+  for (std::int64_t s = 0; s < sequences.count(); ++s) {
+    const std::int64_t* p = position.data<std::int64_t>();
+    for (std::int64_t r = sequences.begin(s); r < sequences.end(s); ++r) {
+      const std::int64_t before = r == sequences.begin(s) ? -1 : p[r - 1];
+      check(p[r] > before, "key_set: position {} of sequence {} follows {}, expected a larger one",
+            p[r], s, before);
+    }
+  }
+}
+
+// The set in which the key at position p of a sequence dies at position death_of(p). Where rows
+// were dropped, `position` tells which are left; deaths are counted in rows, past the last one as
+// if none were dropped.
 template <class F>
-KeySet interval_keys(const Sequences& sequences, F death_of) {
+KeySet interval_keys(const Sequences& sequences, const Tensor& position, F death_of) {
   KeySet keys;
   keys.sequences = sequences;
   keys.death = Tensor::empty({sequences.tokens()}, DType::int32);
   auto* death = keys.death.data<std::int32_t>();
+  const auto saturated = [](std::int64_t row) {
+    return static_cast<std::int32_t>(std::min<std::int64_t>(row, kForever));
+  };
+  if (!position.defined()) {
+    for (std::int64_t s = 0; s < sequences.count(); ++s) {
+      for (std::int64_t j = 0; j < sequences.length(s); ++j) *death++ = saturated(death_of(j));
+    }
+    return keys;
+  }
+  require_positions(sequences, position);
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
-    for (std::int64_t j = 0; j < sequences.length(s); ++j) *death++ = death_of(j);
+    const std::span p =
+        position.values<std::int64_t>().subspan(static_cast<std::size_t>(sequences.begin(s)),
+                                                static_cast<std::size_t>(sequences.length(s)));
+    for (const std::int64_t own : p) {
+      const std::int64_t dies = death_of(own);
+      const std::int64_t row = std::ranges::lower_bound(p, dies) - p.begin();
+      const std::int64_t beyond = dies > p.back() ? dies - p.back() - 1 : 0;
+      *death++ = saturated(later(row, beyond));
+    }
   }
   return keys;
 }
@@ -75,27 +112,27 @@ void validate_band(const KeySet& keys, std::int64_t s) {
 }  // namespace
 
 KeySet full_keys(const Sequences& sequences) {
-  return interval_keys(sequences, [](std::int64_t) { return kForever; });
+  return interval_keys(sequences, {}, [](std::int64_t) { return kNever; });
 }
 
-KeySet window_keys(const Sequences& sequences, std::int64_t keys) {
+KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position) {
   require_keys("window_keys", keys);
-  return interval_keys(sequences, [=](std::int64_t j) { return later(j, keys); });
+  return interval_keys(sequences, position, [=](std::int64_t p) { return later(p, keys); });
 }
 
-KeySet sink_keys(const Sequences& sequences, std::int64_t keys) {
+KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position) {
   require_keys("sink_keys", keys);
-  return interval_keys(sequences,
-                       [=](std::int64_t j) { return j < keys ? kForever : later(j, 0); });
+  return interval_keys(sequences, position, [=](std::int64_t p) { return p < keys ? kNever : p; });
 }
 
-KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys) {
+KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys,
+                    const Tensor& position) {
   require_keys("dilated_keys", keys);
   check(dilation >= 1, "dilated_keys: the dilation is {}, expected at least 1", dilation);
   // A key on the grid dies where the keys-th later one appears, `keys` steps on.
-  const std::int64_t reach = keys > kForever / dilation ? kForever : keys * dilation;
-  return interval_keys(sequences, [=](std::int64_t j) {
-    return j % dilation == dilation - 1 ? later(j, reach) : later(j, 0);
+  const std::int64_t reach = keys > kNever / dilation ? kNever : keys * dilation;
+  return interval_keys(sequences, position, [=](std::int64_t p) {
+    return p % dilation == dilation - 1 ? later(p, reach) : p;
   });
 }
 
@@ -141,6 +178,19 @@ std::vector<std::vector<std::int32_t>> to_lists(const KeySet& keys) {
     }
   }
   return lists;
+}
+
+Tensor surviving_rows(const KeySet& keys) {
+  std::vector<std::int32_t> rows;
+  for (std::int64_t s = 0; s < keys.sequences.count(); ++s) {
+    const std::int64_t length = keys.sequences.length(s);
+    for (std::int64_t t = keys.sequences.begin(s); t < keys.sequences.end(s); ++t) {
+      const bool survives = keys.death.data<std::int32_t>()[t] > length ||
+                            (keys.banded() && keys.expire.data<std::int32_t>()[t] > length);
+      if (survives) rows.push_back(static_cast<std::int32_t>(t));
+    }
+  }
+  return Tensor::from(rows);
 }
 
 void validate(const KeySet& keys) {

@@ -29,16 +29,26 @@ struct KeySet {
 
 /// All keys up to the query (the paper's full attention).
 KeySet full_keys(const Sequences& sequences);
+
+// Where rows of the past that nobody sees any more were dropped, `position` int64 [T] tells the
+// true position of each row that is left, increasing in every sequence; the rules below then go by
+// it. Undefined: all rows are there.
+
 /// i - j < keys. keys >= 1.
-KeySet window_keys(const Sequences& sequences, std::int64_t keys);
+KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {});
 /// j < keys: the A-shape's sink.
-KeySet sink_keys(const Sequences& sequences, std::int64_t keys);
+KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {});
 /// j mod dilation == dilation - 1; of these the `keys` most recent. dilation >= 1, keys >= 1.
-KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys);
+KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys,
+                    const Tensor& position = {});
 
 /// Every pair that a or b admits, without duplicates. At most one of them may be banded (Error
 /// otherwise).
 KeySet unite(const KeySet& a, const KeySet& b);
+
+/// int32: pack rows, in order, of the keys that a query after the last row of their sequence may
+/// still see. What else there is can be dropped before the sequence goes on.
+Tensor surviving_rows(const KeySet& keys);
 
 /// For tests, `hax verify` and the inspector: result[t] are the sorted key positions of the query
 /// in pack row t.
