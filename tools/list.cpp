@@ -110,10 +110,10 @@ void print_table(const std::vector<Row>& rows, std::int64_t length) {
       "work: of a forward pass, mean over the tokens; a multiply-add is 2 FLOPs.\n\n",
       length, rows.front().config.sparse_keys);
   fmt::print("{:>89}  {:>7}\n", "state", "work");
-  fmt::print("{:<11}  {:<26}  {:<16}  {:>7}  {:>9}  {:>10}  {:>7}\n", "base_arch", "sparse_arch",
-             "in the paper", "numbers", "keys", "KiB", "MFLOP");
+  fmt::print("{:<11}  {:<26}  {:<16}  {:>10}  {:>7}  {:>9}  {:>7}\n", "base_arch", "sparse_arch",
+             "in the paper", "parameters", "keys", "KiB", "MFLOP");
   for (const Row& row : rows) {
-    fmt::print("{:<11}  {:<26}  {:<16}  {:>7}  {:>9}  {:>10.1f}  {:>7.3f}\n", row.base, row.sparse,
+    fmt::print("{:<11}  {:<26}  {:<16}  {:>10}  {:>7}  {:>9.1f}  {:>7.3f}\n", row.base, row.sparse,
                row.paper, row.parameters, row.keys,
                4 * static_cast<double>(row.state.total()) / 1024, row.flops.total() / 1e6);
   }
