@@ -1,5 +1,5 @@
 // Multi-head causal attention with rotary embeddings, grouped key/value heads and an optional
-// window: Samba's attention layers.
+// window: Samba's attention layers and all of a Transformer's.
 #pragma once
 
 #include "models/mixer.h"

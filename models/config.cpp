@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "engine/check.h"
+#include "models/architectures.h"
 #include "models/embedded_configs.h"
 
 namespace hax {
@@ -51,6 +53,12 @@ void at_least(const char* key, std::int64_t value, std::int64_t low) {
               value, low, kHigh);
 }
 
+void require_sparse_arch(const std::string& name) {
+  const std::vector<std::string> names = sparse_arch_names();
+  check_usage(std::ranges::count(names, lower(name)) == 1, "unknown sparse_arch '{}'{}", name,
+              suggest(name, names));
+}
+
 }  // namespace
 
 void ModelConfig::resolve_mamba2() {
@@ -69,7 +77,7 @@ void ModelConfig::resolve_mamba2() {
 }
 
 void ModelConfig::resolve_attention() {
-  check_usage(model_type == "samba", "attn is given, but model_type is {}, expected samba",
+  check_usage(has_mlp(), "attn is given, but model_type is {}, expected samba or transformer",
               model_type);
   if (attn->num_kv_heads == 0) attn->num_kv_heads = attn->num_heads;
   at_least("attn.num_heads", attn->num_heads, 1);
@@ -81,8 +89,9 @@ void ModelConfig::resolve_attention() {
               "attn.num_kv_heads is {}, expected a divisor of attn.num_heads {}",
               attn->num_kv_heads, attn->num_heads);
   check_usage(hidden_size / attn->num_heads % 2 == 0,
-              "attn.num_heads gives heads of size {}, rotary embeddings need an even size",
-              hidden_size / attn->num_heads);
+              "hidden_size {} and attn.num_heads {} give heads of size {}, rotary embeddings need "
+              "an even size; change either",
+              hidden_size, attn->num_heads, hidden_size / attn->num_heads);
   check_usage(std::isfinite(attn->rope_theta) && attn->rope_theta > 0,
               "attn.rope_theta is {}, expected a positive number", attn->rope_theta);
   if (attn->window_size) at_least("attn.window_size", *attn->window_size, 1);
@@ -90,6 +99,12 @@ void ModelConfig::resolve_attention() {
     check_usage(0 <= layer && layer < num_hidden_layers,
                 "attn.layers names layer {}, there are {} layers from 0", layer, num_hidden_layers);
   }
+  if (model_type != "transformer" || attn->layers.empty()) return;
+  const std::set<std::int64_t> listed(attn->layers.begin(), attn->layers.end());
+  check_usage(
+      static_cast<std::int64_t>(listed.size()) == num_hidden_layers,
+      "attn.layers names {} of {} layers, expected all of a transformer's, or no attn.layers",
+      listed.size(), num_hidden_layers);
 }
 
 void ModelConfig::resolve() {
@@ -123,12 +138,12 @@ void ModelConfig::resolve() {
               "initializer_range is {}, expected a number from 0", initializer_range);
 
   if (model_type == "mamba2") resolve_mamba2();
+  if (model_type == "transformer" && !attn) attn.emplace();
   if (attn) resolve_attention();
   at_least("hidden_ratio", hidden_ratio, 1);
 
+  require_sparse_arch(sparse_arch);
   sparse_arch = lower(sparse_arch);
-  check_usage(std::ranges::count(sparse_arch_names(), sparse_arch) == 1,
-              "unknown sparse_arch '{}'{}", sparse_arch, suggest(sparse_arch, sparse_arch_names()));
   // A branch that does not hash ignores num_hash, so that one set of flags serves every branch, but
   // not nonsense.
   if (sparse_arch == "argmax_lsh") {
@@ -138,13 +153,35 @@ void ModelConfig::resolve() {
                 "num_hash is {}, expected 1 to 62 hash bits for sign_bin_lsh", num_hash);
   }
   if (sparse_arch == "none") return;
-  check_usage(model_type != "samba", "sparse_arch is {}: Samba has no sparse branch", sparse_arch);
+  check_usage(has_scan(),
+              "sparse_arch is {}, expected none: every layer of this {} is attention, there is no "
+              "scan for a sparse branch to join",
+              sparse_arch, model_type);
   const auto parts = static_cast<std::int64_t>(sparse_components().size());
   at_least("sparse_keys", sparse_keys, parts);
   check_usage(!uses("dilated") || data_max_length >= keys_per_component(),
               "data_max_length is {}, expected at least the {} keys of the dilated pattern",
               data_max_length, keys_per_component());
   at_least("data_max_length", data_max_length, 1);
+}
+
+bool ModelConfig::is_attention(std::int64_t layer) const {
+  if (!attn) return false;
+  return model_type == "transformer" || std::ranges::count(attn->layers, layer) != 0;
+}
+
+bool ModelConfig::has_scan() const {
+  for (std::int64_t layer = 0; layer < num_hidden_layers; ++layer) {
+    if (!is_attention(layer)) return true;
+  }
+  return false;
+}
+
+std::int64_t ModelConfig::mlp_width() const {
+  if (model_type == "transformer") return intermediate_size;
+  // Cut to a whole number before rounding up, as the released code does.
+  const std::int64_t wanted = hidden_size * hidden_ratio * 2 / 3;
+  return (wanted + 255) / 256 * 256;
 }
 
 std::vector<std::string> ModelConfig::sparse_components() const {
@@ -178,30 +215,9 @@ LshCenter ModelConfig::center() const {
   return norm_mode == NormMode::causal ? LshCenter::causal : LshCenter::sequence;
 }
 
-const std::vector<std::string>& sparse_arch_names() {
-  static const std::vector<std::string> names{"none",
-                                              "full",
-                                              "dilated",
-                                              "sliding_window",
-                                              "sliding_window+dilated",
-                                              "sliding_window+sink",
-                                              "argmax_lsh",
-                                              "sign_bin_lsh",
-                                              "key_selection",
-                                              "sign_bin_lsh+key_selection"};
-  return names;
-}
-
-std::vector<std::string> base_arch_names() {
-  std::vector<std::string> names;
-  for (const EmbeddedText& config : embedded_configs()) names.emplace_back(config.name);
-  return names;
-}
-
 ModelConfig named_config(std::string_view base_arch, std::string_view sparse_arch) {
   const std::string base = lower(base_arch), sparse = lower(sparse_arch);
-  check_usage(std::ranges::count(sparse_arch_names(), sparse) == 1, "unknown sparse_arch '{}'{}",
-              sparse_arch, suggest(sparse, sparse_arch_names()));
+  require_sparse_arch(std::string(sparse_arch));
   for (const EmbeddedText& text : embedded_configs()) {
     if (text.name != base) continue;
     ModelConfig config = parse_config(text.text, fmt::format("models/configs/{}.json", base));

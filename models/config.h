@@ -13,9 +13,9 @@
 
 namespace hax {
 
-/// Attention layers among the others: Samba.
+/// Attention layers: some among the others (Samba) or all of them (Transformer).
 struct AttentionConfig {
-  std::vector<std::int64_t> layers;  ///< which layers are attention
+  std::vector<std::int64_t> layers;  ///< Samba: which layers are attention; Transformer: {} or all
   std::int64_t num_heads = 4;
   std::int64_t num_kv_heads = 0;  ///< 0: num_heads
   bool qkv_bias = false;
@@ -49,9 +49,9 @@ struct ModelConfig {
   std::int64_t n_groups = 1;
   std::int64_t chunk_size = 256;
   double time_step_limit_low = 0, time_step_limit_high = std::numeric_limits<double>::infinity();
-  // Samba
-  std::optional<AttentionConfig> attn;
-  std::int64_t hidden_ratio = 4;
+  // Samba and Transformer
+  std::optional<AttentionConfig> attn;  // a Transformer without it has the defaults
+  std::int64_t hidden_ratio = 4;        // Samba's MLP
 
   std::string sparse_arch = "none";
   std::int64_t sparse_keys = 64;
@@ -69,8 +69,15 @@ struct ModelConfig {
   /// Keys of each component: sparse_keys / number of components, rounded down.
   std::int64_t keys_per_component() const;
   bool uses(std::string_view component) const;
+  /// Whether the mixer of this layer is attention and not a scan.
+  bool is_attention(std::int64_t layer) const;
+  /// Whether any layer has a scan, which a sparse branch joins.
+  bool has_scan() const;
   /// Whether an MLP follows every mixer.
-  bool has_mlp() const { return model_type == "samba"; }
+  bool has_mlp() const { return model_type == "samba" || model_type == "transformer"; }
+  /// Inner width of that MLP. Samba: 2/3 x hidden_ratio x hidden_size, rounded up to a multiple of
+  /// 256; Transformer: intermediate_size.
+  std::int64_t mlp_width() const;
   bool limits_time_step() const {
     return time_step_limit_low > 0 ||
            time_step_limit_high < std::numeric_limits<double>::infinity();
@@ -97,12 +104,9 @@ NormMode parse_norm_mode(std::string_view word);
 /// "causal", "sequence" or "none"; throws UsageError otherwise.
 LshCenter parse_lsh_center(std::string_view word);
 
-/// Names of the sparse choices, in the paper's order: "none", "full", ...
-const std::vector<std::string>& sparse_arch_names();
-/// Names of the base architectures that models/configs/ holds.
-std::vector<std::string> base_arch_names();
-/// The configuration called `base_arch` (any case) with the sparse branch `sparse_arch` (any case),
-/// not yet resolved. Throws UsageError naming the nearest right name.
+/// The configuration called `base_arch` (any case) with the sparse branch `sparse_arch` (any case;
+/// models/architectures.h has both tables), not yet resolved. Throws UsageError naming the nearest
+/// right name.
 ModelConfig named_config(std::string_view base_arch, std::string_view sparse_arch);
 
 /// "; did you mean 'x'?" when one of `names` is close to `given`, else "; one of a, b, c".

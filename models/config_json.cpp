@@ -12,14 +12,25 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Keys of released files that say nothing about a Mamba model's mathematics: those of their
-// training stack, of other model types, and the token ids, which belong to the data.
+// Keys of released files that say nothing about a model's mathematics: those of their training
+// stack, of other model types, and the token ids, which belong to the data.
 const std::vector<std::string>& ignored_keys() {
   static const std::vector<std::string> keys{
       "fuse_cross_entropy",     "fuse_norm",     "fuse_swiglu",  "use_cache",
       "transformers_version",   "architectures", "torch_dtype",  "tie_word_embeddings",
       "bos_token_id",           "eos_token_id",  "pad_token_id", "rms_norm",
       "max_position_embeddings"};
+  return keys;
+}
+
+// Keys that would mean nothing to a Transformer; taken in silence they would look obeyed.
+const std::vector<std::string>& scan_keys() {
+  static const std::vector<std::string> keys{
+      "expand",        "state_size",     "conv_kernel",     "time_step_rank",
+      "time_step_min", "time_step_max",  "time_step_floor", "time_step_scale",
+      "use_bias",      "use_conv_bias",  "num_heads",       "time_step_init_scheme",
+      "head_dim",      "n_groups",       "chunk_size",      "rescale_prenorm_residual",
+      "hidden_ratio",  "time_step_limit"};
   return keys;
 }
 
@@ -73,6 +84,11 @@ class Reader {
   [[noreturn]] void fail(const char* key, const Json& found, std::string_view expected) const {
     throw UsageError(
         fmt::format("{}: {} is {}, expected {}", source_, key, found.dump(), expected));
+  }
+  void refuse(const std::vector<std::string>& keys, std::string_view why) const {
+    for (const std::string& key : keys) {
+      if (json_.contains(key)) throw UsageError(fmt::format("{}: {} {}", source_, key, why));
+    }
   }
   void refuse_the_rest() const {
     for (const auto& [key, unused] : json_.items()) {
@@ -152,12 +168,40 @@ void read_time_step_limit(Reader& read, ModelConfig& c) {
   if (!limit->at(1).is_null()) c.time_step_limit_high = limit->at(1).get<double>();
 }
 
-Json to_json_object(const AttentionConfig& a) {
-  Json json{{"layers", a.layers},
-            {"num_heads", a.num_heads},
+Json scan_json(const ModelConfig& c) {
+  return {{"expand", c.expand},
+          {"state_size", c.state_size},
+          {"conv_kernel", c.conv_kernel},
+          {"time_step_rank", c.time_step_rank},
+          {"time_step_min", c.time_step_min},
+          {"time_step_max", c.time_step_max},
+          {"time_step_floor", c.time_step_floor},
+          {"time_step_scale", c.time_step_scale},
+          {"time_step_init_scheme", c.time_step_init_scheme},
+          {"use_bias", c.use_bias},
+          {"use_conv_bias", c.use_conv_bias},
+          {"residual_in_fp32", c.residual_in_fp32},
+          {"rescale_prenorm_residual", c.rescale_prenorm_residual}};
+}
+
+Json mamba2_json(const ModelConfig& c) {
+  Json json{{"num_heads", c.num_heads},
+            {"head_dim", c.head_dim},
+            {"n_groups", c.n_groups},
+            {"chunk_size", c.chunk_size}};
+  if (c.limits_time_step()) {
+    const bool open = std::isinf(c.time_step_limit_high);
+    json["time_step_limit"] = {c.time_step_limit_low, open ? Json() : Json(c.time_step_limit_high)};
+  }
+  return json;
+}
+
+Json attention_json(const AttentionConfig& a) {
+  Json json{{"num_heads", a.num_heads},
             {"num_kv_heads", a.num_kv_heads},
             {"qkv_bias", a.qkv_bias},
             {"rope_theta", a.rope_theta}};
+  if (!a.layers.empty()) json["layers"] = a.layers;
   if (a.window_size) json["window_size"] = *a.window_size;
   return json;
 }
@@ -169,11 +213,18 @@ ModelConfig parse_config(std::string_view text, std::string_view source) {
   ModelConfig c;
   Reader read(json, source);
   read.text("model_type", c.model_type);
-  check_usage(c.model_type == "mamba" || c.model_type == "mamba2" || c.model_type == "samba",
-              "{}: model_type is '{}', expected mamba, mamba2 or samba", source, c.model_type);
+  const std::vector<std::string> types{"mamba", "mamba2", "samba", "transformer"};
+  check_usage(std::ranges::count(types, c.model_type) == 1,
+              "{}: model_type is '{}', expected one of {}", source, c.model_type,
+              fmt::join(types, ", "));
   // What the released code takes for keys that are left out.
   if (c.model_type == "mamba2") c.rescale_prenorm_residual = true;
   if (c.model_type == "samba") c.initializer_range = 0.02;
+  if (c.model_type == "transformer") {
+    read.refuse(scan_keys(),
+                "has no meaning for a transformer; intermediate_size is the width of its MLP, attn "
+                "holds its heads");
+  }
   read.integer("vocab_size", c.vocab_size);
   read.integer("hidden_size", c.hidden_size);
   read.integer("intermediate_size", c.intermediate_size);
@@ -189,7 +240,7 @@ ModelConfig parse_config(std::string_view text, std::string_view source) {
   read.number("time_step_floor", c.time_step_floor);
   read.number("time_step_scale", c.time_step_scale);
   read.text("time_step_init_scheme", c.time_step_init_scheme);
-  read.number("norm_eps", c.layer_norm_epsilon);  // Samba's name for it
+  read.number("norm_eps", c.layer_norm_epsilon);  // Samba's and the Transformer's name for it
   read.number("layer_norm_epsilon", c.layer_norm_epsilon);
   read.number("initializer_range", c.initializer_range);
   read.boolean("use_bias", c.use_bias);
@@ -227,40 +278,18 @@ std::string to_json(const ModelConfig& c) {
             {"vocab_size", c.vocab_size},
             {"hidden_size", c.hidden_size},
             {"intermediate_size", c.intermediate_size},
-            {"expand", c.expand},
-            {"state_size", c.state_size},
             {"num_hidden_layers", c.num_hidden_layers},
-            {"conv_kernel", c.conv_kernel},
-            {"time_step_rank", c.time_step_rank},
-            {"time_step_min", c.time_step_min},
-            {"time_step_max", c.time_step_max},
-            {"time_step_floor", c.time_step_floor},
-            {"time_step_scale", c.time_step_scale},
-            {"time_step_init_scheme", c.time_step_init_scheme},
             {"hidden_act", "silu"},
             {"layer_norm_epsilon", c.layer_norm_epsilon},
             {"initializer_range", c.initializer_range},
-            {"use_bias", c.use_bias},
-            {"use_conv_bias", c.use_conv_bias},
-            {"residual_in_fp32", c.residual_in_fp32},
-            {"rescale_prenorm_residual", c.rescale_prenorm_residual},
             {"sparse_arch", c.sparse_arch},
             {"sparse_keys", c.sparse_keys},
             {"data_max_length", c.data_max_length},
             {"norm_mode", word_of(norm_modes(), c.norm_mode)}};
-  if (c.model_type == "mamba2") {
-    json["num_heads"] = c.num_heads;
-    json["head_dim"] = c.head_dim;
-    json["n_groups"] = c.n_groups;
-    json["chunk_size"] = c.chunk_size;
-    if (c.limits_time_step()) {
-      const bool open = std::isinf(c.time_step_limit_high);
-      json["time_step_limit"] = {c.time_step_limit_low,
-                                 open ? Json() : Json(c.time_step_limit_high)};
-    }
-  }
+  if (c.model_type != "transformer") json.update(scan_json(c));
+  if (c.model_type == "mamba2") json.update(mamba2_json(c));
   if (c.model_type == "samba") json["hidden_ratio"] = c.hidden_ratio;
-  if (c.attn) json["attn"] = to_json_object(*c.attn);
+  if (c.attn) json["attn"] = attention_json(*c.attn);
   if (c.uses("argmax_lsh") || c.uses("sign_bin_lsh")) json["num_hash"] = c.hash_columns();
   if (c.lsh_center) json["lsh_center"] = word_of(lsh_centers(), c.lsh_center);
   return json.dump(2) + "\n";

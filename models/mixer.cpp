@@ -1,6 +1,5 @@
 #include "models/mixer.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "models/attention.h"
@@ -17,7 +16,7 @@ Init out_proj_init(const ModelConfig& config) {
 
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int layer, const std::string& prefix,
                                   ParamTable& table) {
-  if (config.attn && std::ranges::count(config.attn->layers, layer) != 0) {
+  if (config.is_attention(layer)) {
     return std::make_unique<AttentionMixer>(config, prefix, table);
   }
   if (config.model_type == "mamba2") {

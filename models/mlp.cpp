@@ -6,9 +6,7 @@
 namespace hax {
 
 SwiGluMlp::SwiGluMlp(const ModelConfig& c, const std::string& prefix, ParamTable& table) {
-  // Cut to a whole number before rounding up, as the released code does.
-  const std::int64_t wanted = c.hidden_size * c.hidden_ratio * 2 / 3;
-  const std::int64_t width = (wanted + 255) / 256 * 256;
+  const std::int64_t width = c.mlp_width();
   const Init normal = Init::normal(c.initializer_range);
   gate_ = table.add(prefix + ".gate_proj.weight", {width, c.hidden_size}, normal);
   up_ = table.add(prefix + ".up_proj.weight", {width, c.hidden_size}, normal);

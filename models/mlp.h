@@ -10,8 +10,8 @@ namespace hax {
 
 class SwiGluMlp {
  public:
-  /// Declares the layer's parameters under `prefix` ("backbone.layers.0.mlp"). Its width is
-  /// 2/3 x hidden_ratio x hidden_size, rounded up to a multiple of 256.
+  /// Declares the layer's parameters under `prefix` ("backbone.layers.0.mlp"), for the width that
+  /// the configuration's mlp_width() tells.
   SwiGluMlp(const ModelConfig& config, const std::string& prefix, ParamTable& table);
 
   /// x [R, hidden] -> [R, hidden], row by row.

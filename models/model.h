@@ -33,7 +33,7 @@ class Model {
   struct Block {
     ParamId norm;
     std::unique_ptr<Mixer> mixer;
-    ParamId mlp_norm;  // with an MLP after the mixer: Samba
+    ParamId mlp_norm;  // with an MLP after the mixer: Samba, Transformer
     std::optional<SwiGluMlp> mlp;
   };
   Var run(const ForwardContext& context, const Block& block, const Rows& hidden, const Tensor& rows,

@@ -9,6 +9,7 @@
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/files.h"
+#include "models/architectures.h"
 #include "train/embedded_recipes.h"
 
 namespace hax {
@@ -16,16 +17,18 @@ namespace hax {
 std::span<const OptionSpec> option_specs() {
   using O = TrainOptions;
   static const OptionSpec specs[] = {
-      {"base_arch", "base architecture", &O::base_arch},
-      {"sparse_arch", "sparse branch, or none (the default)", &O::sparse_arch},
+      {"base_arch", "base architecture:\n" + base_arch_lines(), &O::base_arch},
+      {"sparse_arch",
+       "sparse branch (none); of the positions so far a query sees\n" + sparse_arch_lines() +
+           "\n(k: --sparse_keys, d: see --data_max_length)",
+       &O::sparse_arch},
       {"config", "model configuration file instead of --base_arch", &O::config},
       {"sparse_keys", "keys a query may see, shared among the branch's components (64)",
        &O::sparse_keys},
       {"num_hash", "hash columns (8 for sign_bin_lsh, sparse_keys for argmax_lsh)", &O::num_hash},
       {"data_max_length", "dilation is this over the keys of the dilated pattern (2048)",
        &O::data_max_length},
-      {"norm_mode", "causal (the default), or released for exact comparison with the released code",
-       &O::norm_mode},
+      {"norm_mode", "causal (the default), or released: as in the released code", &O::norm_mode},
       {"lsh_center", "causal, sequence or none; by default the norm mode's", &O::lsh_center},
       {"contexts", "a:b contexts (streamed task); default 5:16", &O::contexts},
       {"keys", "a:b keys (streamed task); default 5:16", &O::keys},

@@ -61,7 +61,7 @@ struct TrainOptions {
 /// One setting: its name is the flag (--name) and the recipe key.
 struct OptionSpec {
   const char* name;
-  const char* help;
+  std::string help;
   std::variant<std::int64_t TrainOptions::*, double TrainOptions::*, std::string TrainOptions::*>
       member;
 };

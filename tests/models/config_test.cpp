@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "models/architectures.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
@@ -65,7 +66,8 @@ TEST_CASE("bad configurations are refused by key") {
       {"{\"hidden_act\": \"gelu\"}", "t: hidden_act is \"gelu\", expected one of silu, swish"},
       {"{\"norm_mode\": \"free\"}", "t: norm_mode is \"free\", expected one of causal, released"},
       {"{\"layer_norm_epsilon\": 0}", "t: layer_norm_epsilon is 0, expected a positive number"},
-      {"{\"model_type\": \"gpt\"}", "t: model_type is 'gpt', expected mamba, mamba2 or samba"},
+      {"{\"model_type\": \"gpt\"}",
+       "t: model_type is 'gpt', expected one of mamba, mamba2, samba, transformer"},
       {"{\"time_step_min\": 0.5}", "t: time_step_min 0.5 exceeds time_step_max 0.1"},
       {"{\"sparse_arch\": \"sign_bin_lsh\", \"num_hash\": 99}",
        "t: num_hash is 99, expected 1 to 62 hash bits for sign_bin_lsh"},
@@ -78,4 +80,58 @@ TEST_CASE("bad configurations are refused by key") {
     CHECK(error_of([&] { parse_config(c.json, "t"); }) == c.error);
   }
   CHECK(error_of([] { parse_config("{", "t"); }).starts_with("t: not valid JSON"));
+}
+
+TEST_CASE("a Transformer's configuration: attention everywhere, said or not") {
+  const auto parsed = [](const std::string& rest) {
+    return parse_config("{\"model_type\": \"transformer\"" + rest + "}", "t");
+  };
+  for (const char* attn :
+       {"", ", \"attn\": {}", ", \"attn\": {\"layers\": []}", ", \"attn\": {\"layers\": [1, 0]}"}) {
+    const ModelConfig c = parsed(attn);
+    INFO(attn);
+    CHECK(c.is_attention(0));
+    CHECK(c.is_attention(1));
+    CHECK(!c.has_scan());
+    CHECK(c.attn->num_kv_heads == 4);
+    CHECK(!c.attn->window_size);
+    CHECK(c.mlp_width() == 128);  // twice the hidden size
+    CHECK(to_json(parse_config(to_json(c), "copy")) == to_json(c));
+  }
+  const ModelConfig c =
+      parsed(", \"intermediate_size\": 96, \"attn\": {\"num_kv_heads\": 2, \"window_size\": 9}");
+  CHECK(c.mlp_width() == 96);
+  CHECK(c.attn->num_kv_heads == 2);
+  CHECK(c.attn->window_size == 9);
+  // Nothing of a scan in its file.
+  CHECK(to_json(c).find("state_size") == std::string::npos);
+  CHECK(named_config("samba", "none").mlp_width() == 256);
+
+  const auto refused = [&](const std::string& rest) { return error_of([&] { parsed(rest); }); };
+  CHECK(refused(", \"attn\": {\"layers\": [1]}") ==
+        "t: attn.layers names 1 of 2 layers, expected all of a transformer's, or no attn.layers");
+  CHECK(refused(", \"attn\": {\"layers\": [0, 2]}") ==
+        "t: attn.layers names layer 2, there are 2 layers from 0");
+  CHECK(refused(", \"hidden_size\": 20") ==
+        "t: hidden_size 20 and attn.num_heads 4 give heads of size 5, rotary embeddings need an "
+        "even size; change either");
+  CHECK(refused(", \"sparse_arch\": \"full\"") ==
+        "t: sparse_arch is full, expected none: every layer of this transformer is attention, "
+        "there is no scan for a sparse branch to join");
+  CHECK(refused(", \"num_heads\": 8") ==
+        "t: num_heads has no meaning for a transformer; intermediate_size is the width of its "
+        "MLP, attn holds its heads");
+  CHECK(refused(", \"hidden_ratio\": 4").starts_with("t: hidden_ratio has no meaning"));
+}
+
+TEST_CASE("Samba takes a sparse branch while one of its layers has a scan") {
+  ModelConfig c = named_config("samba", "key_selection");
+  c.resolve();
+  CHECK(c.has_scan());
+  c.attn->layers = {0, 1, 2, 3};
+  CHECK(error_of([&] { c.resolve(); }).starts_with("sparse_arch is key_selection, expected none"));
+  c.sparse_arch = "none";
+  c.resolve();
+  CHECK(error_of([] { parse_config("{\"model_type\": \"mamba\", \"attn\": {}}", "t"); }) ==
+        "t: attn is given, but model_type is mamba, expected samba or transformer");
 }

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "models/architectures.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
 #include "tests/support/compare.h"
@@ -197,6 +198,25 @@ TEST_CASE("odd sizes: one state, one channel, wide kernels, one token, more keys
       config.use_bias = odd.bias;
       const TestModel m(config, DType::float64, 8);
       check_packing_keeps_gradients(m, m.batch(3));
+    }
+  }
+}
+
+TEST_CASE("a Transformer sees to the first token, with a window no farther than its layers reach") {
+  const std::int64_t length = 40;
+  Tensor tokens = Tensor::full({length}, 11, DType::int32);
+  Tensor edited = tokens.clone();
+  edited.data<std::int32_t>()[0] = 12;
+  for (const bool window : {false, true}) {
+    ModelConfig config = small_config("transformer", "none");
+    if (window) config.attn->window_size = 4;
+    const TestModel m(config, DType::float32, 3);
+    const Sequences sequence = Sequences::single(length);
+    const Tensor before = m.logits(sequence, tokens), after = m.logits(sequence, edited);
+    // Two layers of three steps back each.
+    for (const std::int64_t t : {std::int64_t{0}, std::int64_t{6}, std::int64_t{7}, length - 1}) {
+      INFO("window " << window << ", token " << t);
+      CHECK(same_bits(before.rows(t, t + 1), after.rows(t, t + 1)) == (window && t > 6));
     }
   }
 }

@@ -46,6 +46,29 @@ TEST_CASE("parameters have the released names, shapes and counts") {
   CHECK(!p.find("backbone.layers.0.mixer.in_proj.bias").defined());
 }
 
+TEST_CASE("the Transformer has Samba's names and the size of Mamba with HAX") {
+  const Model model(named_config("transformer", "none"));
+  CHECK(model.parameters().count() == 88640);
+  const Model hax(named_config("mamba", "sign_bin_lsh+key_selection"));
+  const double ratio = static_cast<double>(model.parameters().count()) /
+                       static_cast<double>(hax.parameters().count());
+  CHECK(ratio > 0.95);
+  CHECK(ratio < 1.05);
+  const Parameters p(model.parameters());
+  for (const std::string layer : {"backbone.layers.0.", "backbone.layers.1."}) {
+    for (const char* name : {"mixer_norm.weight", "mlp_norm.weight"}) {
+      CHECK(p.find(layer + name).shape() == Shape{64});
+    }
+    for (const char* name : {"q", "k", "v", "o"}) {
+      CHECK(p.find(fmt::format("{}mixer.{}_proj.weight", layer, name)).shape() == Shape{64, 64});
+    }
+    CHECK(p.find(layer + "mlp.gate_proj.weight").shape() == Shape{128, 64});
+    CHECK(p.find(layer + "mlp.up_proj.weight").shape() == Shape{128, 64});
+    CHECK(p.find(layer + "mlp.down_proj.weight").shape() == Shape{64, 128});
+  }
+  CHECK(p.specs().size() == 2 * 9 + 2);
+}
+
 TEST_CASE("initial values follow their distributions") {
   const Model model(named_config("mamba_2x", "key_selection"));
   Parameters p(model.parameters());

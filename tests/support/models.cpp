@@ -1,6 +1,7 @@
 #include "tests/support/models.h"
 
 #include "data/sample_source.h"
+#include "models/architectures.h"
 
 namespace hax::test {
 
@@ -21,11 +22,10 @@ ModelConfig small_config(const std::string& base_arch, const std::string& sparse
   config.sparse_keys = 8;
   config.num_hash = 4;  // few bins: short sequences must find keys
   config.data_max_length = 64;
-  if (config.attn) {
+  if (config.attn) config.attn->num_kv_heads = 2;
+  if (config.model_type == "samba") {
     config.num_hidden_layers = 2;
     config.attn->layers = {1};
-    config.attn->num_heads = 4;
-    config.attn->num_kv_heads = 2;
     config.attn->window_size = 8;
     config.initializer_range = 0.1;
   }
@@ -34,12 +34,12 @@ ModelConfig small_config(const std::string& base_arch, const std::string& sparse
 
 std::vector<NamedConfig> all_small_configs() {
   std::vector<NamedConfig> configs;
-  for (const char* base : {"mamba", "mamba2"}) {
+  for (const char* base : {"mamba", "mamba2", "samba"}) {
     for (const std::string& sparse : sparse_arch_names()) {
       configs.push_back({fmt::format("{} + {}", base, sparse), small_config(base, sparse)});
     }
   }
-  configs.push_back({"samba", small_config("samba", "none")});
+  configs.push_back({"transformer", small_config("transformer", "none")});
   return configs;
 }
 

@@ -12,8 +12,8 @@ namespace hax::test {
 
 /// A two-layer Mamba of hidden size 24 with 8 sparse keys.
 ModelConfig small_config(const std::string& sparse_arch);
-/// The same for another base: mamba, mamba2 (4 heads, chunks of 8) or samba (second layer
-/// attention).
+/// The same for another base: mamba, mamba2 (4 heads, chunks of 8), samba (second layer attention
+/// in a window of 8) or transformer (both layers attention, all of it).
 ModelConfig small_config(const std::string& base_arch, const std::string& sparse_arch);
 
 struct NamedConfig {
