@@ -296,7 +296,11 @@ std::vector<KindOfBlock> kinds_of_block(const ModelConfig& named) {
     for (std::int64_t i = 0; i < named.num_hidden_layers; ++i) exists = exists || is_kind(i);
     if (!exists) continue;
     ModelConfig config = shrink(named, 1);
-    if (config.attn) config.attn->layers = std::vector<std::int64_t>(attention ? 1 : 0, 0);
+    if (config.attn) config.attn->layers.clear();
+    if (attention) {
+      config.attn->layers = {0};
+      config.sparse_arch = "none";  // the branch belongs to the other kind
+    }
     kinds.push_back({attention ? "attention block" : "block", config});
   }
   return kinds;
@@ -305,10 +309,10 @@ std::vector<KindOfBlock> kinds_of_block(const ModelConfig& named) {
 // A model with both kinds of layer where there are two.
 ModelConfig two_layers(const ModelConfig& named) {
   ModelConfig config = shrink(named, 2);
-  if (config.attn) {
+  if (config.attn && !config.attn->layers.empty()) {
     const bool everywhere = std::ssize(config.attn->layers) == named.num_hidden_layers;
-    config.attn->layers =
-        everywhere ? std::vector<std::int64_t>{0, 1} : std::vector<std::int64_t>{1};
+    config.attn->layers = {1};
+    if (everywhere) config.attn->layers = {0, 1};
   }
   return config;
 }
@@ -317,7 +321,13 @@ ModelConfig two_layers(const ModelConfig& named) {
 
 std::vector<GradCase> block_gradchecks() {
   std::vector<GradCase> cases;
+  // Some names differ in their sizes only, which are the same here, and a base's attention blocks
+  // are the same whatever the branch.
   std::set<std::string> seen;
+  const auto is_new = [&seen](ModelConfig config) {
+    config.resolve();
+    return seen.insert(to_json(config)).second;
+  };
   for (const std::string& base : base_arch_names()) {
     for (const std::string& sparse : sparse_arch_names()) {
       const ModelConfig named = named_config(base, sparse);
@@ -326,15 +336,12 @@ std::vector<GradCase> block_gradchecks() {
       } catch (const UsageError&) {
         continue;  // this base does not take this branch
       }
-      // Some names differ in their sizes only, and all have the same sizes here.
-      ModelConfig small = two_layers(named);
-      small.resolve();
-      if (!seen.insert(to_json(small)).second) continue;
-      const std::string name = fmt::format("{} + {}", base, sparse);
       for (const auto& [block, config] : kinds_of_block(named)) {
-        add_blocks(cases, name, block, config);
+        if (!is_new(config)) continue;
+        add_blocks(cases, fmt::format("{} + {}", base, config.sparse_arch), block, config);
       }
-      add_models(cases, name, small);
+      const ModelConfig model = two_layers(named);
+      if (is_new(model)) add_models(cases, fmt::format("{} + {}", base, sparse), model);
     }
   }
   return cases;
