@@ -13,6 +13,9 @@ constexpr std::int64_t kDirections = 32;
 // A composition of many ops bends more than one of them, and a short step stays away from edges.
 constexpr double kStep = 2e-4;
 
+// With as many tokens as words, all different, the embeddings are what the first block is given.
+constexpr const char* kBlockInput = "backbone.embeddings.weight";
+
 // What is constant between two edges: the keys of every layer, and on which side of its kinks every
 // op on the path of the gradient is.
 struct Choices {
@@ -153,25 +156,24 @@ bool keeps_distance(const Setup& setup, const Model& model, const std::vector<Te
   return true;
 }
 
-// Which parameters the case differentiates.
-std::vector<std::size_t> moved_parameters(const Setup& setup, const Model& model,
+// Which parameters the case differentiates. The ranking loss also depends on Q and K, but is cut
+// off from them on purpose: it trains what the logits do not.
+std::vector<std::size_t> moved_parameters(Setup setup, const Model& model,
                                           const std::vector<Tensor>& values, std::uint64_t seed) {
   const std::vector<ParamSpec>& specs = model.parameters().specs();
   std::vector<Var> leaves;
   for (const Tensor& value : values) leaves.push_back(Var::leaf(value));
-  // The loss also depends on Q and K, but is cut off from them on purpose: what is checked is what
-  // its gradient reaches.
   if (setup.output == Output::ranking_loss) {
-    backward(evaluate(setup, model, leaves, seed).output);
+    setup.output = Output::logits;
+    const Var logits = evaluate(setup, model, leaves, seed).output;
+    backward(logits, gradcheck_tensor(logits.shape(), 1));
   }
   std::vector<std::size_t> moved;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    const bool in_block = specs[i].name.starts_with("backbone.layers.") ||
-                          specs[i].name == "backbone.embeddings.weight";
-    const bool wanted = setup.output == Output::block    ? in_block
-                        : setup.output == Output::logits ? true
-                                                         : leaves[i].grad().defined();
-    if (wanted) moved.push_back(i);
+    const bool around_block =
+        !specs[i].name.starts_with("backbone.layers.") && specs[i].name != kBlockInput;
+    if (setup.output == Output::block && around_block) continue;
+    if (!leaves[i].grad().defined()) moved.push_back(i);
   }
   return moved;
 }
@@ -197,7 +199,7 @@ GradCase make_case(std::string op, std::string what, const Setup& setup) {
     for (const std::size_t i : moved) {
       result.inputs.push_back(values[i]);
       const std::string& name = model->parameters().specs()[i].name;
-      const bool is_input = setup.output == Output::block && name == "backbone.embeddings.weight";
+      const bool is_input = setup.output == Output::block && name == kBlockInput;
       result.names.push_back(is_input ? "x" : name);
     }
     result.run = [=](std::span<const Var> inputs) {
@@ -248,7 +250,6 @@ ModelConfig shrink(ModelConfig config, int layers) {
   return config;
 }
 
-// Every token of the pack another one: the embeddings are the block's input, row by row.
 Setup block_setup(ModelConfig config, const std::vector<std::int64_t>& lengths) {
   const Sequences sequences = Sequences::of_lengths(lengths);
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(sequences.tokens()));

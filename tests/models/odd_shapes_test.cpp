@@ -138,7 +138,7 @@ const std::vector<Change>& changes() {
       {"one token in the vocabulary", [](ModelConfig& c) { c.vocab_size = 1; }},
       {"one layer", [](ModelConfig& c) {
          c.num_hidden_layers = 1;
-         if (c.attn) c.attn->layers = {0};
+         if (c.attn) c.attn->layers.clear();
        }}};
   return all;
 }
