@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "engine/autograd.h"
@@ -91,6 +92,8 @@ class Leaves {
   explicit Leaves(const Parameters& values);
   /// Leaves that add their gradients into `gradients` (same table).
   Leaves(const Parameters& values, const Parameters& gradients);
+  /// One variable for each parameter of a table, in its order: what a gradient check moves.
+  explicit Leaves(std::vector<Var> vars) : vars_(std::move(vars)), dtype_(vars_.at(0).dtype()) {}
 
   /// An undefined Var for a parameter that does not exist.
   const Var& operator[](ParamId id) const {

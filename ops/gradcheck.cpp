@@ -16,23 +16,50 @@ double weighted_sum(const Tensor& y, const Tensor& weights) {
   return sum;
 }
 
+// Where an input moves: one axis, or all elements at once by random amounts, of length 1 in sum.
+Tensor direction_of(const Tensor& input, std::int64_t index, bool axes) {
+  Tensor direction = Tensor::zeros(input.shape(), DType::float64);
+  double* d = direction.data<double>();
+  if (axes) {
+    d[index] = 1;
+    return direction;
+  }
+  fill_normal(direction, {.seed = 815, .step = static_cast<std::uint32_t>(index)});
+  const double length = std::sqrt(weighted_sum(direction, direction));
+  for (std::int64_t i = 0; i < direction.numel(); ++i) d[i] /= length;
+  return direction;
+}
+
 // Five-point central difference: its truncation error is O(h^4), so that h can stay large against
 // rounding.
-double difference(const GradCase& c, std::vector<Tensor>& point, std::size_t input,
-                  std::int64_t element, const Tensor& weights) {
-  double* x = point[input].data<double>() + element;
-  const double centre = *x, h = 1e-3 * std::max(1.0, std::abs(centre));
+double slope_of(const GradCase& c, std::vector<Tensor>& point, std::size_t input,
+                const Tensor& direction, const Tensor& weights) {
+  const double* centre = c.inputs[input].data<double>();
+  const double* d = direction.data<double>();
+  double* x = point[input].data<double>();
+  const std::int64_t count = direction.numel();
+  double size = 1;
+  for (std::int64_t i = 0; i < count; ++i) size = std::max(size, std::abs(centre[i] * d[i]));
+  const auto move = [&](double offset) {
+    for (std::int64_t i = 0; i < count; ++i) x[i] = centre[i] + offset * d[i];
+  };
   const auto at = [&](double offset) {
-    *x = centre + offset;
+    move(offset);
     const std::vector<Var> vars(point.begin(), point.end());
     return weighted_sum(c.run(vars).value(), weights);
   };
-  const double slope = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
-  *x = centre;
-  return slope;
+  const double h = c.step * size;
+  const double result = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+  move(0);
+  return result;
 }
 
 }  // namespace
+
+std::string GradCase::name_of_input(int input) const {
+  const auto index = static_cast<std::size_t>(input);
+  return index < names.size() ? names[index] : fmt::format("input {}", input);
+}
 
 GradError check_gradient(const GradCase& c) {
   std::vector<Var> leaves;
@@ -48,10 +75,14 @@ GradError check_gradient(const GradCase& c) {
     const Tensor analytic = leaves[i].grad().defined()
                                 ? leaves[i].grad()
                                 : Tensor::zeros(point[i].shape(), DType::float64);
+    const bool axes = point[i].numel() <= c.directions;
     double worst = 0, scale = 0;
-    for (std::int64_t e = 0; e < point[i].numel(); ++e) {
-      const double numeric = difference(c, point, i, e, weights);
-      worst = std::max(worst, std::abs(numeric - analytic.data<double>()[e]));
+    for (std::int64_t k = 0; k < std::min(point[i].numel(), c.directions); ++k) {
+      const Tensor direction = direction_of(point[i], k, axes);
+      const double numeric = slope_of(c, point, i, direction, weights);
+      const double gap = std::abs(numeric - weighted_sum(analytic, direction));
+      // NaN compares with nothing: it must not slip through the maximum.
+      worst = std::isfinite(gap) ? std::max(worst, gap) : std::numeric_limits<double>::infinity();
       scale = std::max(scale, std::abs(numeric));
     }
     const double relative = scale < 1e-3 ? worst : worst / scale;

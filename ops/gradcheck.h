@@ -5,7 +5,9 @@
 // the list of folders is read by CMake, so that an op without its checks does not link.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +22,14 @@ struct GradCase {
   std::string what;            ///< what is special about this case, e.g. "one row"
   std::vector<Tensor> inputs;  ///< float64
   std::function<Var(std::span<const Var>)> run;
+  std::vector<std::string> names = {};  ///< of the inputs, for reports; may be left out
+  /// An input with more elements than this is moved in so many random directions, all its elements
+  /// at once, instead of along every axis.
+  std::int64_t directions = std::numeric_limits<std::int64_t>::max();
+  double step = 1e-3;  ///< of the differences, relative to elements beyond 1
+
+  /// For reports: its name, or "input 2" when it has none.
+  std::string name_of_input(int input) const;
 };
 
 struct GradError {
@@ -27,9 +37,9 @@ struct GradError {
   int input = 0;     ///< the input where it occurs
 };
 
-/// Compares backward() with central differences along every element of every input, for a fixed
-/// random weighting of the outputs. A tensor whose gradient stays below 1e-3 is compared
-/// absolutely.
+/// Compares backward() with central differences along every element of every input (or in the
+/// case's random directions of unit length), for a fixed random weighting of the outputs. A tensor
+/// whose gradient stays below 1e-3 is compared absolutely.
 GradError check_gradient(const GradCase& gradient_case);
 
 /// N(0, deviation^2) float64 numbers, for building cases.

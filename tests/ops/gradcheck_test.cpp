@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <regex>
 #include <set>
 
@@ -53,6 +55,40 @@ TEST_CASE("the gradient check notices a wrong gradient") {
     return record("wrong_square", y, {in[0]}, [x](const Tensor&) { return Grads{x.clone()}; });
   };
   CHECK(check_gradient({"wrong_square", "", {gradcheck_tensor({3}, 1)}, wrong_square}).worst > 0.1);
+}
+
+TEST_CASE("the gradient check notices NaN") {
+  const auto nan_gradient = [](std::span<const Var> in) {
+    return record("nan", in[0].value().clone(), {in[0]}, [](const Tensor& dy) {
+      Tensor dx = dy.clone();
+      dx.data<double>()[0] = std::numeric_limits<double>::quiet_NaN();
+      return Grads{dx};
+    });
+  };
+  CHECK(std::isinf(check_gradient({"nan", "", {gradcheck_tensor({3}, 1)}, nan_gradient}).worst));
+}
+
+TEST_CASE("random directions notice one wrong element among many") {
+  // The identity, whose gradient is off by 1% at one place.
+  const auto almost = [](std::span<const Var> in) {
+    return record("almost", in[0].value().clone(), {in[0]}, [](const Tensor& dy) {
+      Tensor dx = dy.clone();
+      dx.data<double>()[701] *= 1.01;
+      return Grads{dx};
+    });
+  };
+  const auto exact = [](std::span<const Var> in) {
+    return record("exact", in[0].value().clone(), {in[0]},
+                  [](const Tensor& dy) { return Grads{dy}; });
+  };
+  GradCase c{"almost", "", {gradcheck_tensor({40, 25}, 1)}, almost, {"weight"}, 8};
+  const GradError error = check_gradient(c);
+  CHECK(error.worst > 1e-5);
+  CHECK(c.name_of_input(error.input) == "weight");
+  c.run = exact;
+  CHECK(check_gradient(c).worst < 1e-9);
+  c.names = {};
+  CHECK(c.name_of_input(0) == "input 0");
 }
 
 TEST_CASE("every op that records a gradient has a check under its name") {
