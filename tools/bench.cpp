@@ -68,7 +68,7 @@ std::vector<const Part*> chosen_parts(const BenchFlags& flags) {
 void run_bench(const BenchFlags& flags) {
   const std::vector<const Part*> parts = chosen_parts(flags);
   for (const std::string& arch : flags.archs)
-    bench::parse_arch(arch);  // refused before anything runs
+    bench::resolved_arch(arch);  // refused before anything runs
   if (flags.threads > 0) omp_set_num_threads(flags.threads);
   bench::Report report(flags.json);
   Bench bench{.report = report,

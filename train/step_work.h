@@ -63,7 +63,7 @@ Work step_work(const ModelConfig& config, const Sequences& sequences, std::int64
 struct MachineLimits {
   double products = 0;  ///< FLOPs in matrix products
   double other = 0;     ///< FLOPs in multiply-adds on registers
-  double exps = 0;   ///< exponentials
+  double exps = 0;      ///< exponentials
 };
 
 /// Seconds for the arithmetic alone: one kind after the other, as on a core that does all of them.

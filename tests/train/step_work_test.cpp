@@ -35,8 +35,7 @@ struct MeanBatch {
 };
 
 // Two cores at 520 GFLOP/s of multiply-adds, 400 in products, 23.8 G exponentials a second.
-constexpr MachineLimits kTwoCores{
-    .products = 400e9, .other = 520e9, .exps = 23.8e9};
+constexpr MachineLimits kTwoCores{.products = 400e9, .other = 520e9, .exps = 23.8e9};
 
 struct Counted {
   const char *base, *sparse;

@@ -180,7 +180,7 @@ void bench_ops(Bench& bench) {
                        "A batch of 64 sequences, one after the other on each thread. Floor: the "
                        "arithmetic, or the bytes\nat the cached triad's rate where these take "
                        "longer. Error: max|float32 - float64| / max|float64|.",
-                       {"ns_per_token", "median_s", "floor_s", "ratio", "error"});
+                       {"ns_per_token", "median_s", "fastest_s", "floor_s", "ratio", "error"});
   const Training training(resolved_arch("mamba"));
   const Batch batch = training.batch(3);
   for (const OpCase& op_case : op_cases()) bench_case(bench, op_case, batch);

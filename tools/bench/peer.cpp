@@ -91,7 +91,7 @@ PeerRun run_peer(const Json& request, int threads) {
 }
 
 void bench_against(Bench& bench, const std::string& arch, bool true_length) {
-  Row row{.name = arch};
+  Row row{.name = arch + (true_length ? ", true lengths" : ", padded")};
   row.note = true_length ? "PyTorch one sequence after another, each cut to its length"
                          : "PyTorch on the batch padded to 1057, as the released code trains";
   Training training(resolved_arch(arch));

@@ -6,14 +6,10 @@
 
 namespace hax::bench {
 
-ModelConfig parse_arch(const std::string& arch) {
-  const std::size_t plus = arch.find('+');
-  return named_config(arch.substr(0, plus),
-                      plus == std::string::npos ? "none" : arch.substr(plus + 1));
-}
-
 ModelConfig resolved_arch(const std::string& arch) {
-  ModelConfig config = parse_arch(arch);
+  const std::size_t plus = arch.find('+');
+  ModelConfig config = named_config(arch.substr(0, plus),
+                                    plus == std::string::npos ? "none" : arch.substr(plus + 1));
   config.resolve();
   return config;
 }

@@ -12,10 +12,8 @@
 
 namespace hax::bench {
 
-/// "mamba+sign_bin_lsh+key_selection": base and sparse branch. Throws UsageError naming the nearest
-/// right word.
-ModelConfig parse_arch(const std::string& arch);
-/// The same, resolved.
+/// "mamba+sign_bin_lsh+key_selection": base and sparse branch, resolved. Throws UsageError naming
+/// the nearest right word.
 ModelConfig resolved_arch(const std::string& arch);
 
 /// The settings of the paper's table 3, the twice as wide bases included.

@@ -27,17 +27,22 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * self.weight
 
 
-def doubling_scan(decay, term):
-    """h_t = decay_t h_{t-1} + term_t along dimension 1: after round r every entry spans 2^r tokens."""
-    length, step = decay.shape[1], 1
-    decay, term = decay.clone(), term.clone()
-    while step < length:
-        # The right-hand sides are complete before anything is written.
-        later = decay[:, step:]
-        term[:, step:] = term[:, step:] + later * term[:, :-step]
-        decay[:, step:] = later * decay[:, :-step]
-        step *= 2
-    return term
+def scan_in_place(decay, term):
+    """h_t = decay_t h_{t-1} + term_t along dimension 1, left in `term`; `decay` is used up.
+
+    Every second entry takes in the one before it; these make a scan of half the length, and the entries
+    between them follow from it: 2 L combinations in 2 log L rounds.
+    """
+    length = decay.shape[1]
+    if length < 2:
+        return
+    odd = decay[:, 1::2], term[:, 1::2]
+    last = 2 * (length // 2)
+    odd[1].addcmul_(odd[0], term[:, 0:last:2])
+    odd[0].mul_(decay[:, 0:last:2])
+    scan_in_place(*odd)
+    if length > 2:
+        term[:, 2::2].addcmul_(decay[:, 2::2], term[:, 1:length - 1:2])
 
 
 class ParallelScan(torch.autograd.Function):
@@ -45,17 +50,20 @@ class ParallelScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, decay, term):
-        state = doubling_scan(decay, term)
+        state = term.clone()
+        scan_in_place(decay.clone(), state)
         ctx.save_for_backward(decay, state)
         return state
 
     @staticmethod
     def backward(ctx, grad):
         decay, state = ctx.saved_tensors
-        following = torch.cat((decay[:, 1:], torch.zeros_like(decay[:, :1])), 1)
-        dterm = doubling_scan(following.flip(1), grad.flip(1)).flip(1)
-        before = torch.cat((torch.zeros_like(state[:, :1]), state[:, :-1]), 1)
-        return dterm * before, dterm
+        dterm = grad.flip(1)
+        scan_in_place(F.pad(decay[:, 1:], (0, 0, 0, 0, 0, 1)).flip(1), dterm)
+        dterm = dterm.flip(1)
+        ddecay = torch.zeros_like(decay)
+        torch.mul(dterm[:, 1:], state[:, :-1], out=ddecay[:, 1:])
+        return ddecay, dterm
 
 
 def conv_silu(x, weight, bias):
