@@ -6,6 +6,7 @@
 
 namespace hax {
 
+void add_bench_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app);

@@ -82,6 +82,7 @@ int main(int argc, char** argv) {
   try {
     hax::add_train_command(app);
     hax::add_eval_command(app);
+    hax::add_bench_command(app);
     hax::add_data_command(app);
     hax::add_list_command(app);
     hax::add_verify_command(app);

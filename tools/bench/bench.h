@@ -1,0 +1,34 @@
+// The parts of `hax bench`, one file each, and what they share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/bench/machine.h"
+#include "tools/bench/report.h"
+
+namespace hax::bench {
+
+struct Bench {
+  Report& report;
+  bool quick = false;
+  int threads = 1;
+  std::vector<std::string> archs;  ///< --arch; empty: the part's own choice
+  Limits one = {}, all = {};       ///< of one thread and of `threads`, measured in this run
+
+  /// How long a row may take.
+  Effort effort(double seconds = 1, std::size_t runs = 3) const {
+    return quick ? Effort{seconds / 8, 2} : Effort{seconds, runs};
+  }
+};
+
+void bench_machine(Bench& bench);  ///< sets the limits
+void bench_ops(Bench& bench);
+void bench_index(Bench& bench);
+void bench_attention(Bench& bench);
+void bench_step(Bench& bench);
+void bench_peer(Bench& bench);
+void bench_scaling(Bench& bench);
+void bench_long(Bench& bench);
+
+}  // namespace hax::bench

@@ -1,0 +1,65 @@
+// Rows of `hax bench`: a table that grows while it measures, or one JSON array at the end.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tools/bench/statistics.h"
+
+namespace hax::bench {
+
+/// One line. What does not apply stays empty and is not printed. (`= {}`: a Row may be made from
+/// its name alone.)
+struct Row {
+  std::string name = {};
+  std::string label = {};  ///< what the table prints for the name, where that is shorter
+  std::optional<double> median_s = {}, fastest_s = {}, floor_s = {}, ratio = {}, floor_full_s = {};
+  std::optional<double> ns_per_token = {}, tokens_per_s = {}, rate = {}, error = {};
+  std::optional<double> bytes = {}, resident_bytes = {};
+  std::optional<double> slope = {}, speedup = {}, cores = {}, hours = {};
+  std::optional<double> peer_s = {}, peer_ratio = {};
+  std::optional<double> runs = {}, threads = {}, tokens = {}, parameters = {};
+  std::string unit = {};  ///< of `rate`
+  std::string kernel = {}, peer = {}, peer_allocator = {};
+  std::string note = {};     ///< printed under the row
+  std::string skipped = {};  ///< why nothing was measured
+
+  Row& time(const Timing& timing);
+  /// A floor, and the median over it.
+  Row& over(double floor_seconds);
+  /// Time per token, from the median.
+  Row& per_token(double count);
+};
+
+class Report {
+ public:
+  explicit Report(bool json) : json_(json) {}
+
+  /// Begins a part. `columns` are names of Row's fields, as in the JSON.
+  void section(std::string part, std::string title, std::string explanation,
+               std::vector<std::string> columns);
+  void add(const Row& row);
+  /// Everything below the rows that a person may want; not in the JSON.
+  void remark(const std::string& text) const;
+  /// Prints the JSON array.
+  void finish() const;
+
+ private:
+  bool json_;
+  std::string part_;
+  std::vector<std::string> columns_;
+  int name_width_ = 0;
+  std::vector<std::string> rows_;  // as JSON
+};
+
+/// "463", "64K", "1M": a length, in powers of 2 where it is one.
+std::string length_text(std::int64_t length);
+/// "12.3 ms", "1.18 GB", "203 ns": three digits and a unit.
+std::string seconds_text(double seconds);
+std::string bytes_text(double bytes);
+std::string count_text(double count);
+
+}  // namespace hax::bench

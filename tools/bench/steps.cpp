@@ -1,0 +1,174 @@
+// hax bench step and hax bench scaling: whole training steps, as `hax train` does them.
+#include <omp.h>
+
+#include "tools/bench/bench.h"
+#include "tools/bench/memory_use.h"
+#include "tools/bench/training.h"
+
+namespace hax::bench {
+namespace {
+
+constexpr double kRunSteps = 400000, kRunValidations = 800, kRunsASetting = 9;
+constexpr std::int64_t kValidationSamples = 1440;
+
+// The batches a row is about: the whole cycle of lengths, or three of it whose mean is near.
+std::vector<Batch> batches_of(const Training& training, bool quick) {
+  std::vector<Batch> batches;
+  for (std::int64_t i = 0; i < Training::kCycle; i += quick ? 4 : 1) {
+    batches.push_back(training.batch(i));
+  }
+  return batches;
+}
+
+double mean_tokens(const std::vector<Batch>& batches) {
+  double sum = 0;
+  for (const Batch& batch : batches) sum += static_cast<double>(batch.sequences.tokens());
+  return sum / static_cast<double>(batches.size());
+}
+
+Work mean_work(const ModelConfig& config, const std::vector<Batch>& batches, bool removed) {
+  Work sum;
+  for (const Batch& batch : batches) {
+    sum = sum + step_work(config, batch.sequences, batch.target_rows.numel(), removed);
+  }
+  return 1 / static_cast<double>(batches.size()) * sum;
+}
+
+// Every batch has its own median; a row is their mean.
+struct CycleTiming {
+  double median = 0, fastest = 0, runs = 0;
+
+  void add(const Timing& timing, double batches) {
+    median += timing.median / batches;
+    fastest += timing.fastest / batches;
+    runs += static_cast<double>(timing.runs);
+  }
+  void into(Row& row) const {
+    row.median_s = median;
+    row.fastest_s = fastest;
+    row.runs = runs;
+  }
+};
+
+// A new batch is drawn for every step, as in training; equal index, equal samples.
+CycleTiming time_cycle(Training& training, const std::vector<Batch>& batches, std::int64_t stride,
+                       const Effort& effort) {
+  std::vector<std::vector<double>> seconds(batches.size());
+  training.step(training.batch(0));
+  const double start = seconds_now();
+  for (std::size_t round = 0; round < effort.runs || seconds_now() - start < effort.seconds;
+       ++round) {
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      const std::int64_t index = static_cast<std::int64_t>(i) * stride;
+      seconds[i].push_back(seconds_of([&] { training.step(training.batch(index)); }));
+    }
+  }
+  CycleTiming timing;
+  for (const std::vector<double>& of_batch : seconds) {
+    timing.add(Timing(of_batch), static_cast<double>(batches.size()));
+  }
+  return timing;
+}
+
+double bench_arch(Bench& bench, const std::string& arch) {
+  const ModelConfig config = resolved_arch(arch);
+  const MemoryWatch memory;
+  Training training(config);
+  const std::vector<Batch> batches = batches_of(training, bench.quick);
+  const CycleTiming packed =
+      time_cycle(training, batches, bench.quick ? 4 : 1, bench.effort(4, bench.quick ? 1 : 3));
+  const MemoryUse use = memory.read();
+  Row row{.name = arch};
+  packed.into(row);
+  row.per_token(mean_tokens(batches))
+      .over(floor_seconds(mean_work(config, batches, true), bench.all.arithmetic));
+  row.floor_full_s = floor_seconds(mean_work(config, batches, false), bench.all.arithmetic);
+  row.bytes = use.pool_bytes;
+  row.resident_bytes = use.resident_bytes;
+  row.threads = bench.threads;
+  row.parameters = static_cast<double>(training.model().parameters().count());
+  const double run_seconds =
+      kRunSteps * packed.median + kRunValidations * training.validation_seconds(kValidationSamples);
+  row.hours = run_seconds / 3600;
+  bench.report.add(row);
+
+  // Padded beside packed, in turn.
+  const Batch& one = batches[batches.size() / 2];
+  const Batch padded = filled_up(one);
+  const Pair pair = measure_pair(
+      {.seconds = 0, .runs = bench.quick ? std::size_t{1} : 3}, [&] { training.step(padded); },
+      [&] { training.step(one); });
+  Row filled{.name = arch + ", padded", .label = "  padded to 1057"};
+  filled.time(pair.a).over(floor_seconds(
+      step_work(config, padded.sequences, padded.target_rows.numel(), true), bench.all.arithmetic));
+  filled.per_token(static_cast<double>(one.sequences.tokens()));  // real tokens
+  filled.speedup = pair.ratio;
+  filled.threads = bench.threads;
+  bench.report.add(filled);
+  return *row.hours;
+}
+
+void bench_generator(Bench& bench) {
+  const Training training(resolved_arch("mamba"));
+  std::int64_t index = 0;
+  Row row{.name = "drawing the batch (within each step)"};
+  row.time(measure(bench.effort(.3, 9), [&] { training.batch(index++ % Training::kCycle); }));
+  row.per_token(29632);
+  row.threads = 1;
+  bench.report.add(row);
+}
+
+}  // namespace
+
+void bench_step(Bench& bench) {
+  bench.report.section(
+      "step", "Training steps at the paper's setting: 64 sequences, 29,632 tokens on average",
+      "Drawing the batch, forward, backward, AdamW. Floor: the arithmetic that is left after what "
+      "need not\nbe done. Padded: its time on one batch, tokens/s of real tokens; speed-up: padded "
+      "/ packed. Hours:\n400,000 steps and 800 validations on 1,440 samples.",
+      {"median_s", "tokens_per_s", "floor_s", "ratio", "resident_bytes", "speedup", "hours"});
+  bench_generator(bench);
+  const std::vector<std::string> archs = !bench.archs.empty() ? bench.archs
+                                         : bench.quick        ? main_archs()
+                                                              : paper_archs();
+  double hours = 0;
+  for (const std::string& arch : archs) hours += bench_arch(bench, arch);
+  if (archs != paper_archs()) return;
+  Row table{.name = fmt::format("whole table: {} settings x 9 runs", archs.size())};
+  table.hours = kRunsASetting * hours;
+  bench.report.add(table);
+}
+
+void bench_scaling(Bench& bench) {
+  bench.report.section("scaling", "The same step on one thread and on all, in turn",
+                       "Speed-up: median over the pairs.",
+                       {"threads", "median_s", "fastest_s", "runs", "speedup"});
+  if (bench.threads == 1) {
+    bench.report.add({.name = "scaling", .skipped = "there is one thread only"});
+    return;
+  }
+  std::vector<std::string> archs = bench.archs.empty() ? main_archs() : bench.archs;
+  if (bench.quick && bench.archs.empty()) archs.resize(1);
+  for (const std::string& arch : archs) {
+    Training training(resolved_arch(arch));
+    const Batch batch = training.batch(3);
+    const auto step_on = [&](int threads) {
+      return [&, threads] {
+        omp_set_num_threads(threads);
+        training.step(batch);
+      };
+    };
+    const Pair pair = measure_pair(bench.effort(4, 5), step_on(1), step_on(bench.threads));
+    const auto add = [&](int threads, const Timing& timing, std::optional<double> speedup) {
+      Row row{.name = fmt::format("{}, {} thread{}", arch, threads, threads == 1 ? "" : "s")};
+      row.time(timing).per_token(static_cast<double>(batch.sequences.tokens()));
+      row.threads = threads;
+      row.speedup = speedup;
+      bench.report.add(row);
+    };
+    add(1, pair.a, std::nullopt);
+    add(bench.threads, pair.b, pair.ratio);
+  }
+}
+
+}  // namespace hax::bench

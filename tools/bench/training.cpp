@@ -1,0 +1,91 @@
+#include "tools/bench/training.h"
+
+#include <cmath>
+
+#include "tools/bench/statistics.h"
+
+namespace hax::bench {
+
+ModelConfig resolved_arch(const std::string& arch) {
+  const std::size_t plus = arch.find('+');
+  ModelConfig config = named_config(arch.substr(0, plus),
+                                    plus == std::string::npos ? "none" : arch.substr(plus + 1));
+  config.resolve();
+  return config;
+}
+
+std::vector<std::string> paper_archs() {
+  std::vector<std::string> archs;
+  for (const std::string base : {"mamba", "mamba2"}) {
+    archs.push_back(base);
+    for (const char* sparse :
+         {"dilated", "sliding_window", "sliding_window+dilated", "sliding_window+sink",
+          "sign_bin_lsh", "key_selection", "sign_bin_lsh+key_selection"}) {
+      archs.push_back(base + "+" + sparse);
+    }
+    archs.push_back(base + "_2x");
+  }
+  archs.emplace_back("samba");
+  return archs;
+}
+
+std::vector<std::string> main_archs() {
+  return {"mamba+sign_bin_lsh+key_selection", "mamba2+sign_bin_lsh+key_selection", "mamba_2x",
+          "mamba2_2x", "samba"};
+}
+
+Training::Training(const ModelConfig& config)
+    : task_(open_task(options_)),
+      model_(std::make_unique<Model>(config)),
+      parameters_(std::make_unique<Parameters>(model_->parameters())),
+      gradients_(std::make_unique<Parameters>(model_->parameters())),
+      optimizer_(std::make_unique<AdamW>(model_->parameters())) {
+  parameters_->initialize(0);
+}
+
+void Training::step(const Batch& batch) {
+  const DrawnInputs random(0, static_cast<std::uint32_t>(++number_));
+  const StepResult result =
+      step_gradients(*model_, *parameters_, batch, random,
+                     {options_.gate_loss_weight, options_.shards}, *gradients_);
+  const double norm = global_norm(*gradients_);
+  check(std::isfinite(result.loss) && std::isfinite(norm), "the benchmark's step {} diverged",
+        number_);
+  // No warm-up from a rate of zero, and slow enough that the model stays as fresh as it started.
+  optimizer_->update(number_, 1e-6, *gradients_, *parameters_);
+  check(first_nonfinite_parameter(*parameters_).empty(), "the benchmark's step {} diverged",
+        number_);
+}
+
+double Training::validation_seconds(std::int64_t samples) const {
+  const Batch batch = task_->batch(Split::valid, 0, kBatch);
+  const DrawnInputs random(0, 0);
+  const Timing timing = measure({.seconds = 0, .runs = 3}, [&] {
+    evaluate_batch(*model_, *parameters_, batch, random, options_.shards);
+  });
+  return timing.median * static_cast<double>(samples) / kBatch;
+}
+
+Batch filled_up(const Batch& batch) {
+  const std::int64_t count = batch.count(), length = batch.sequences.padded(0);
+  const Shape shape{count, length};
+  Tensor tokens = Tensor::full(shape, kPadToken, DType::int32);
+  Tensor labels = Tensor::full(shape, kPadToken, DType::int32);
+  Tensor targets = Tensor::zeros(shape, DType::int32);
+  const Tensor real = Tensor::full(shape, 1, DType::int32);
+  for (std::int64_t s = 0; s < count; ++s) {
+    const std::int64_t begin = batch.sequences.begin(s), end = batch.sequences.end(s);
+    for (std::int64_t t = begin; t < end; ++t) {
+      const std::int64_t at = s * length + t - begin;
+      tokens.data<std::int32_t>()[at] = batch.tokens.data<std::int32_t>()[t];
+      labels.data<std::int32_t>()[at] = batch.labels.data<std::int32_t>()[t];
+    }
+    for (std::int64_t r = batch.target_samples.begin(s); r < batch.target_samples.end(s); ++r) {
+      const std::int64_t row = batch.target_rows.data<std::int32_t>()[r];
+      targets.data<std::int32_t>()[s * length + row - begin] = 1;
+    }
+  }
+  return pack_padded(tokens, labels, targets, real);
+}
+
+}  // namespace hax::bench

@@ -1,0 +1,53 @@
+// A training run as `hax train` does it by default, for timing its steps.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "train/optimizer.h"
+#include "train/step.h"
+#include "train/step_work.h"
+#include "train/task.h"
+
+namespace hax::bench {
+
+/// "mamba+sign_bin_lsh+key_selection": base and sparse branch, resolved. Throws UsageError naming
+/// the nearest right word.
+ModelConfig resolved_arch(const std::string& arch);
+
+/// The settings of the paper's table 3, the twice as wide bases included.
+std::vector<std::string> paper_archs();
+/// Those that the targets speak of: HAX on both bases, the wide bases, Samba.
+std::vector<std::string> main_archs();
+
+class Training {
+ public:
+  /// `config` resolved.
+  explicit Training(const ModelConfig& config);
+
+  /// The generator's order repeats its lengths after this many batches.
+  static constexpr std::int64_t kCycle = 9;
+  static constexpr std::int64_t kBatch = 64;
+
+  const Model& model() const { return *model_; }
+  Batch batch(std::int64_t index) const { return task_->train_batch(index * kBatch, kBatch); }
+  /// What `hax train` does with a batch: gradients, their norm, the update, the checks.
+  void step(const Batch& batch);
+  /// Seconds to validate on `samples` samples, from one batch of 64.
+  double validation_seconds(std::int64_t samples) const;
+
+ private:
+  TrainOptions options_;
+  std::unique_ptr<Task> task_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Parameters> parameters_, gradients_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::int64_t number_ = 0;
+};
+
+/// The same samples with every sequence filled up with padding tokens that are computed like any
+/// other.
+Batch filled_up(const Batch& batch);
+
+}  // namespace hax::bench
