@@ -1,6 +1,9 @@
 #include "models/mamba.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <span>
 
 #include "ops/elementwise/elementwise.h"
 #include "ops/matmul/matmul.h"
@@ -58,11 +61,15 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   MixerState* carried = context.state_of(layer_);
   const Var u = convolve(x, p[conv_weight_], p[conv_bias_], context.sequences,
                          carried ? carried->conv.data() : nullptr);
-  const Var u_rows = take_rows(u, rows);
 
-  const Var dt_low = linear(u, slice_rows(p[x_proj_], 0, rank));
-  const Var B = linear(u, slice_rows(p[x_proj_], rank, rank + state));
-  const Var C = linear(u_rows, slice_rows(p[x_proj_], rank + state, rank + 2 * state));
+  // All products of u in one, few of whose outputs nobody reads.
+  std::vector<Var> weights{slice_rows(p[x_proj_], 0, rank),
+                           slice_rows(p[x_proj_], rank, rank + state),
+                           slice_rows(p[x_proj_], rank + state, rank + 2 * state)};
+  if (sparse_) std::ranges::copy(sparse_->projections(p), std::back_inserter(weights));
+  const std::vector<Var> products = linears(u, weights);
+  const Var &dt_low = products[0], &B = products[1];
+  const Var C = take_rows(products[2], rows);
   const Var dt = softplus(linear(dt_low, p[dt_weight_], p[dt_bias_]));
   const Var A = neg_exp(p[A_log_]);
 
@@ -72,7 +79,8 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   if (carried) carried->ssm = scanned.final_state;
   Var y = scanned.y;
   if (sparse_) {
-    const SparseMixer::Result attended = sparse_->forward(context, u, u_rows, rows);
+    const SparseMixer::Result attended =
+        sparse_->forward(context, u, std::span(products).subspan(3), rows);
     y = add(y, attended.output);
     result.aux_loss = attended.aux_loss;
   }

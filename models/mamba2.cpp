@@ -73,7 +73,8 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
   if (carried) carried->ssm = scanned.final_state;
   Var y = scanned.y;
   if (sparse_) {
-    const SparseMixer::Result attended = sparse_->forward(context, u, take_rows(u, rows), rows);
+    const SparseMixer::Result attended =
+        sparse_->forward(context, u, linears(u, sparse_->projections(p)), rows);
     y = add(y, attended.output);
     result.aux_loss = attended.aux_loss;
   }

@@ -74,22 +74,22 @@ SparseMixer::SparseMixer(const ModelConfig& config, int layer, const std::string
   }
 }
 
-SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Var& u,
-                                         const Var& u_rows, const Tensor& rows) const {
-  const Scope scope("sparse");
+std::vector<Var> SparseMixer::projections(const Leaves& p) const {
   const std::int64_t state = config_.state_size;
+  return {slice_rows(p[xx_proj_], 0, state), slice_rows(p[xx_proj_], state, 2 * state)};
+}
+
+SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Var& u,
+                                         std::span<const Var> projected, const Tensor& rows) const {
+  const Scope scope("sparse");
   const Leaves& p = context.parameters;
   MixerState* carried = context.state_of(layer_);
-  const Var K = scale(linear(u, slice_rows(p[xx_proj_], 0, state)),
-                      1 / std::sqrt(static_cast<double>(state)));
-  // Hashing and scoring look at every query; fixed patterns only at those that are wanted.
-  const bool scores = config_.uses("key_selection"), every_query = scores || config_.hashes();
-  const Var to_Q = slice_rows(p[xx_proj_], state, 2 * state);
-  const Var Q_all = every_query ? linear(u, to_Q) : Var{};
-  const Var Q = every_query ? take_rows(Q_all, rows) : linear(u_rows, to_Q);
+  const Var K = scale(projected[0], 1 / std::sqrt(static_cast<double>(config_.state_size)));
+  const Var Q_all = projected[1], Q = take_rows(Q_all, rows);
 
   KeyMemory keys{context.sequences, {}, K, u, {}, {}};
   Scores scored;
+  const bool scores = config_.uses("key_selection");
   if (scores) scored = score_keys(context, Q_all.value(), K.value());
   keys.score = scored.scores;
   Tensor query_bin;

@@ -2,7 +2,9 @@
 // is a product.
 #pragma once
 
+#include <span>
 #include <string>
+#include <vector>
 
 #include "models/config.h"
 #include "models/forward.h"
@@ -18,9 +20,12 @@ class SparseMixer {
     Var output;    ///< attention output times E [R, inner]
     Var aux_loss;  ///< shape [], undefined unless key selection is trained
   };
+  /// The weights of K and Q, both [N, inner]: their products with u are what forward() takes, so
+  /// that the base mixer can run all products of u together.
+  std::vector<Var> projections(const Leaves& p) const;
   /// u [T, inner]: the base mixer's activation after the convolution; the source of Q and K, and V
-  /// itself. u_rows [R, inner]: the same at the rows wanted.
-  Result forward(const ForwardContext& context, const Var& u, const Var& u_rows,
+  /// itself. projected: u times each of projections(), [T, N].
+  Result forward(const ForwardContext& context, const Var& u, std::span<const Var> projected,
                  const Tensor& rows) const;
 
  private:

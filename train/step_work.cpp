@@ -88,7 +88,7 @@ void add_sparse(const ModelConfig& c, const Sequences& sequences, std::vector<Op
   projection.forward.numbers = 2 * N;
   projection.backward.numbers = 2 * N + 2 * E;
   ops.push_back(projection);
-  const bool hashed = c.uses("argmax_lsh") || c.uses("sign_bin_lsh");
+  const bool hashed = c.hashes();
   const bool scored = c.uses("key_selection");
   if (hashed || scored) ops.push_back(plain("selector's reading", {.numbers = 2 * N}, {}));
   // Neither has a backward: what they choose is discrete.
@@ -180,9 +180,7 @@ std::vector<OpWork> attention_layer(const ModelConfig& c, const Sequences& seque
 
 void add_mlp(const ModelConfig& c, std::vector<OpWork>& ops) {
   const auto D = static_cast<double>(c.hidden_size);
-  // Two thirds of the ratio, rounded up to a multiple of 256 (models/mlp.cpp).
-  const std::int64_t wanted = c.hidden_size * c.hidden_ratio * 2 / 3;
-  const auto width = static_cast<double>((wanted + 255) / 256 * 256);
+  const auto width = static_cast<double>(c.mlp_width());
   OpWork norm = norm_work(D);
   norm.op = "mlp: norm";
   norm.rows = WorkRows::read;
@@ -197,8 +195,7 @@ void add_mlp(const ModelConfig& c, std::vector<OpWork>& ops) {
 }  // namespace
 
 std::vector<OpWork> layer_work(const ModelConfig& config, int layer, const Sequences& sequences) {
-  const bool attention =
-      config.attn && std::ranges::count(config.attn->layers, std::int64_t{layer}) != 0;
+  const bool attention = config.is_attention(layer);
   std::vector<OpWork> ops = attention                       ? attention_layer(config, sequences)
                             : config.model_type == "mamba2" ? mamba2_layer(config)
                                                             : mamba_layer(config);

@@ -1,5 +1,8 @@
 #include "ops/matmul/matmul.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "engine/dispatch.h"
 #include "ops/matmul/matmul_kernels.h"
 
@@ -70,6 +73,67 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
     return Grads{dx, dweight, dbias};
   };
   return record("linear", y, {x, weight, bias}, gradient);
+}
+
+namespace {
+
+// The rows of all matrices in one.
+Tensor stack(const std::vector<Var>& matrices, std::int64_t rows) {
+  const Var& first = matrices.front();
+  Tensor all = Tensor::empty({rows, first.size(1)}, first.dtype(), first.device());
+  std::int64_t at = 0;
+  for (const Var& matrix : matrices) {
+    Tensor part = all.rows(at, at + matrix.size(0));
+    copy(part, matrix.value());
+    at += matrix.size(0);
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<Var> linears(const Var& x, const std::vector<Var>& weights) {
+  check(!weights.empty(), "linears: no weight, expected at least one");
+  std::int64_t outputs = 0;
+  std::vector<std::int64_t> widths;
+  for (const Var& weight : weights) {
+    check(x.shape().rank() == 2 && weight.shape().rank() == 2 && x.size(1) == weight.size(1),
+          "linears: x is {} and a weight is {}, expected [R, I] and [O, I]", x.shape(),
+          weight.shape());
+    check(x.dtype() == weight.dtype(), "linears: x is {} and a weight is {}, expected equal types",
+          name_of(x.dtype()), name_of(weight.dtype()));
+    widths.push_back(weight.size(0));
+    outputs += weight.size(0);
+  }
+  const Tensor xt = x.value(), wt = stack(weights, outputs);
+  const Tensor all = product(xt, false, wt, true);
+  std::vector<Tensor> parts;
+  for (const std::int64_t width : widths) {
+    parts.push_back(Tensor::empty({x.size(0), width}, x.dtype(), x.device()));
+  }
+  on_device(x.device(), [&](auto device) { split_columns(device, all, parts); });
+
+  const bool want_x = x.requires_grad();
+  const bool want_w = std::ranges::any_of(weights, &Var::requires_grad);
+  std::vector<Var> inputs{x};
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  const auto gradient = [xt = want_w ? xt : Tensor{}, wt = want_x ? wt : Tensor{}, widths,
+                         rows = x.size(0), outputs, dtype = x.dtype(),
+                         device = x.device()](std::span<const Tensor> dy) {
+    Tensor all_dy = Tensor::empty({rows, outputs}, dtype, device);
+    on_device(device, [&](auto tag) { join_columns(tag, dy, widths, all_dy); });
+    Grads grads(1 + widths.size());
+    if (wt) grads[0] = product(all_dy, false, wt, false);
+    if (!xt) return grads;
+    const Tensor dweights = product(all_dy, true, xt, false);
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      grads[1 + i] = dweights.rows(at, at + widths[i]);
+      at += widths[i];
+    }
+    return grads;
+  };
+  return record_many("linears", std::move(parts), std::move(inputs), gradient);
 }
 
 }  // namespace hax

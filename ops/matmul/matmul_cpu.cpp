@@ -78,6 +78,47 @@ void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
   });
 }
 
+void split_columns(Cpu, const Tensor& x, std::vector<Tensor>& parts) {
+  visit_float(x.dtype(), [&]<class T>() {
+    const std::int64_t rows = x.size(0), stride = x.size(1);
+    const T* from = x.data<T>();
+    for (Tensor& part : parts) {
+      const std::int64_t width = part.size(1);
+      T* to = part.data<T>();
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const T* in = from + r * stride;
+        T* out = to + r * width;
+#pragma omp simd
+        for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+      }
+      from += width;
+    }
+  });
+}
+
+void join_columns(Cpu, std::span<const Tensor> parts, const std::vector<std::int64_t>& widths,
+                  Tensor& x) {
+  visit_float(x.dtype(), [&]<class T>() {
+    const std::int64_t rows = x.size(0), stride = x.size(1);
+    T* to = x.data<T>();
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const std::int64_t width = widths[i];
+      const T* from = parts[i].defined() ? parts[i].data<T>() : nullptr;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        T* out = to + r * stride;
+        if (from == nullptr) {
+          std::fill_n(out, width, T{0});
+          continue;
+        }
+        const T* in = from + r * width;
+#pragma omp simd
+        for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+      }
+      to += width;
+    }
+  });
+}
+
 void broadcast_rows(Cpu, const Tensor& row, Tensor& y) {
   visit_float(row.dtype(), [&]<class T>() {
     const std::int64_t rows = y.size(0), dim = y.size(1);

@@ -30,6 +30,14 @@ std::vector<GradCase> matmul_gradchecks() {
        "without bias",
        {gradcheck_tensor({1, 3}, 7), gradcheck_tensor({2, 3}, 8)},
        [](std::span<const Var> in) { return linear(in[0], in[1]); }},
+      {"linears",
+       "three layers, two of them read",
+       {gradcheck_tensor({5, 3}, 9), gradcheck_tensor({2, 3}, 10), gradcheck_tensor({4, 3}, 11),
+        gradcheck_tensor({2, 3}, 12)},
+       [](std::span<const Var> in) {
+         const std::vector<Var> y = linears(in[0], {in[1], in[2], in[3]});
+         return matmul(y[0], y[2], true);
+       }},
   };
 }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "ops/elementwise/elementwise.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
@@ -107,6 +108,57 @@ TEST_CASE("linear and its gradients equal the definition") {
       CHECK(relative_error(vb.grad(), column_sums(dy)) < tolerance);
     }
   }
+}
+
+TEST_CASE("linears equal their layers one by one, gradients included") {
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    const double tolerance = dtype == DType::float32 ? 1e-5 : 1e-13;
+    for (const std::int64_t rows : {0, 1, 7, 64}) {
+      INFO(name_of(dtype) << ", " << rows << " rows");
+      const std::vector<std::int64_t> widths{8, 1, 16, 3};
+      const Var x = Var::leaf(random_tensor({rows, 24}, 1, dtype));
+      const Var x_alone = Var::leaf(random_tensor({rows, 24}, 1, dtype));
+      std::vector<Var> weights, weights_alone;
+      for (std::size_t i = 0; i < widths.size(); ++i) {
+        weights.push_back(Var::leaf(random_tensor({widths[i], 24}, 10 + i, dtype)));
+        weights_alone.push_back(Var::leaf(weights[i].value().clone()));
+      }
+      const std::vector<Var> together = linears(x, weights);
+      REQUIRE(together.size() == widths.size());
+      Var sum, sum_alone;
+      for (std::size_t i = 0; i < widths.size(); ++i) {
+        const Var alone = linear(x_alone, weights_alone[i]);
+        CHECK(relative_error(together[i].value(), alone.value()) <= tolerance);
+        if (i == 1) continue;  // an output that nobody uses
+        const Tensor dy = random_tensor({rows, widths[i]}, 20 + i, dtype);
+        const auto weighted = [&](const Var& y) { return matmul(y, dy, true); };
+        const Tensor ones = Tensor::full({widths[i], 1}, 1, dtype);
+        const auto total = [&](const Var& y) {
+          return matmul(ones, matmul(weighted(y), ones), true);
+        };
+        sum = sum.defined() ? add(sum, total(together[i])) : total(together[i]);
+        sum_alone = sum_alone.defined() ? add(sum_alone, total(alone)) : total(alone);
+      }
+      backward(sum);
+      backward(sum_alone);
+      CHECK(relative_error(x.grad(), x_alone.grad()) <= 10 * tolerance);
+      for (const std::size_t i : {0U, 2U, 3U}) {
+        CHECK(relative_error(weights[i].grad(), weights_alone[i].grad()) <= 10 * tolerance);
+      }
+      CHECK(relative_error(weights[1].grad(), Tensor::zeros({1, 24}, dtype)) == 0);
+    }
+  }
+}
+
+TEST_CASE("linears refuse shapes and types that do not fit") {
+  const Tensor x = random_tensor({2, 3}, 1);
+  CHECK(error_of([&] { linears(x, {}); }) == "linears: no weight, expected at least one");
+  CHECK(error_of([&] {
+          linears(x, {random_tensor({4, 3}, 2), random_tensor({4, 2}, 2)});
+        }) == "linears: x is [2, 3] and a weight is [4, 2], expected [R, I] and [O, I]");
+  CHECK(error_of([&] {
+          linears(x, {random_tensor({4, 3}, 2, DType::float32)});
+        }) == "linears: x is float64 and a weight is float32, expected equal types");
 }
 
 TEST_CASE("a product whose gradient nobody wants is not computed") {

@@ -130,6 +130,8 @@ TEST_CASE("wrong words after hax bench") {
   refused({"step", "--arch", "mmba"}, "unknown base_arch 'mmba'; did you mean 'mamba'?");
   refused({"step", "--arch", "mamba+key_selectoin"},
           "unknown sparse_arch 'key_selectoin'; did you mean 'key_selection'?");
-  refused({"--arch", "samba+full", "machine"}, "sparse_arch is full: Samba has no sparse branch");
+  refused({"--arch", "transformer+full", "machine"},
+          "sparse_arch is full, expected none: every layer of this transformer is attention, there "
+          "is no scan for a sparse branch to join");
   refused({"--threads", "two"}, "--threads 'two': expected a whole number from 0 to 1024");
 }

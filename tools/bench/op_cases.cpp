@@ -104,7 +104,7 @@ OpInstance scan_instance(const Sequences& one, std::int64_t, std::uint64_t seed)
       {random_tensor({T, kInner}, seed), time_steps({T, kInner}, seed + 1), A,
        random_tensor({T, kState}, seed + 2), random_tensor({T, kState}, seed + 3),
        Tensor::full({kInner}, 1)},
-      [one](Vars v) { return selective_scan(v[0], v[1], v[2], v[3], v[4], v[5], one); }, T,
+      [one](Vars v) { return selective_scan(v[0], v[1], v[2], v[3], v[4], v[5], one).y; }, T,
       state.forward + output.forward, state.backward + output.backward, 3 * E + 2 * N,
       5 * E + 4 * N);
 }
@@ -201,7 +201,7 @@ OpInstance running_sum_instance(const Sequences& one, std::int64_t, std::uint64_
   return forward_only(
       {random_tensor({one.tokens(), kState}, seed)},
       [one](Vars v) {
-        return Var(normalized_running_sum(v[0].detach(), one, NormMode::causal).value());
+        return Var(normalized_running_sum(v[0].detach(), one, NormMode::causal).y.value());
       },
       one.tokens(), {.other = 4 * N}, 2 * N);
 }

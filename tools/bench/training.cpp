@@ -30,8 +30,12 @@ std::vector<std::string> paper_archs() {
 }
 
 std::vector<std::string> main_archs() {
-  return {"mamba+sign_bin_lsh+key_selection", "mamba2+sign_bin_lsh+key_selection", "mamba_2x",
-          "mamba2_2x", "samba"};
+  return {"mamba+sign_bin_lsh+key_selection",
+          "mamba2+sign_bin_lsh+key_selection",
+          "mamba_2x",
+          "mamba2_2x",
+          "samba",
+          "transformer"};
 }
 
 Training::Training(const ModelConfig& config)
