@@ -66,7 +66,7 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   const Var A = neg_exp(p[A_log_]);
 
   MixerResult result;
-  Var y = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows);
+  Var y = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows).y;
   if (sparse_) {
     const SparseMixer::Result attended = sparse_->forward(context, u, u_rows, rows);
     y = add(y, attended.output);

@@ -130,7 +130,7 @@ SparseMixer::Scores SparseMixer::score_keys(const ForwardContext& context, const
                                             const Tensor& K) const {
   const NoGrad no_grad;
   const Scope scope("scores");
-  const Var seen = normalized_running_sum(Q, context.sequences, config_.norm_mode);
+  const Var seen = normalized_running_sum(Q, context.sequences, config_.norm_mode).y;
   const Tensor features = beside(K, seen.value());
   const Tensor scores = score(context, features).value();
   return {features, scores.reshape({scores.size(0)})};

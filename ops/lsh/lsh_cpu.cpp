@@ -27,11 +27,18 @@ class Centring {
     }
   }
 
+  // Before the first token: `rows` rows of the sequence, `sum` in all, came before (causal only).
+  void go_on_from(const double* sum, std::int64_t rows) {
+    std::copy_n(sum, sum_.size(), sum_.data());
+    rows_before_ = rows;
+  }
+  const std::vector<double>& sum() const { return sum_; }
+
   // Lane `lane` of the features := x_t - centre_t. Call with t = 0, 1, 2, ...
   void centre(std::int64_t t, Lanes* features, std::size_t lane) {
     if (center_ == LshCenter::causal) {
       add(t);
-      count_ = static_cast<double>(t + 1);
+      count_ = static_cast<double>(rows_before_ + t + 1);
     }
     const T* row = x_ + t * dim_;
     for (std::size_t f = 0; f < sum_.size(); ++f) {
@@ -63,6 +70,7 @@ class Centring {
   LshCenter center_;
   std::vector<double> sum_;  // the centre is sum / count; without a centre 0 / 1
   double count_ = 1;
+  std::int64_t rows_before_ = 0;
 };
 
 // Divides row f of the hash matrix by the norm of feature f over the padded sequence: the same
@@ -158,7 +166,7 @@ class BinSort {
 }  // namespace
 
 void hash_rows(Cpu, const Tensor& x, const Tensor& hash, const Sequences& sequences, LshRule rule,
-               LshCenter center, NormMode norm, Tensor& bins) {
+               LshCenter center, NormMode norm, CarriedMean* mean, Tensor& bins) {
   visit_float(x.dtype(), [&]<class T>() {
     const std::int64_t dim = x.size(1), columns = hash.size(1);
     const auto drawn = hash.values<T>();
@@ -171,6 +179,10 @@ void hash_rows(Cpu, const Tensor& x, const Tensor& hash, const Sequences& sequen
         std::ranges::copy(drawn, weights.begin());
         divide_by_norms(centring, length, padded, features, columns, weights);
       }
+      if (mean != nullptr) {
+        centring.go_on_from(mean->sum.data<double>() + s * dim,
+                            mean->rows[static_cast<std::size_t>(s)]);
+      }
       std::int64_t* out = bins.data<std::int64_t>() + sequences.begin(s);
       for (std::int64_t first = 0; first < length; first += kLanes) {
         const auto lanes = static_cast<std::size_t>(std::min<std::int64_t>(kLanes, length - first));
@@ -179,6 +191,10 @@ void hash_rows(Cpu, const Tensor& x, const Tensor& hash, const Sequences& sequen
         }
         const auto found = bins_of(features, weights.data(), columns, rule);
         std::copy_n(found.begin(), lanes, out + first);
+      }
+      if (mean != nullptr) {
+        std::ranges::copy(centring.sum(), mean->sum.data<double>() + s * dim);
+        mean->rows[static_cast<std::size_t>(s)] += length;
       }
     }
   });

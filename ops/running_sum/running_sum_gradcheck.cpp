@@ -1,19 +1,34 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/gradcheck.h"
+#include "ops/matmul/matmul.h"
+#include "ops/reshape/reshape.h"
 #include "ops/running_sum/running_sum.h"
 
 namespace hax {
+namespace {
+
+// All numbers of both, weighted into one.
+Var both(const RunningSumResult& result) {
+  const auto weigh = [](const Var& x, std::uint64_t seed) {
+    const std::int64_t count = x.value().numel();
+    return matmul(gradcheck_tensor({1, count}, seed), reshape(x, {count, 1}));
+  };
+  return add(weigh(result.y, 101), weigh(result.final_sum, 102));
+}
+
+}  // namespace
 
 std::vector<GradCase> running_sum_gradchecks() {
   const auto run = [](Sequences sequences, NormMode mode) {
-    return [=](std::span<const Var> in) { return normalized_running_sum(in[0], sequences, mode); };
+    return
+        [=](std::span<const Var> in) { return normalized_running_sum(in[0], sequences, mode).y; };
   };
   const Sequences pack = Sequences::of_lengths({5, 0, 1, 4}),
                   padded({0, 5, 5, 6, 10}, {9, 4, 1, 7});
   // Sums so small that the norm is the smallest one allowed.
   const auto run_tiny = [](NormMode mode) {
     return [=](std::span<const Var> in) {
-      return normalized_running_sum(scale(in[0], 1e-14), Sequences::of_lengths({4, 2}), mode);
+      return normalized_running_sum(scale(in[0], 1e-14), Sequences::of_lengths({4, 2}), mode).y;
     };
   };
   return {
@@ -41,6 +56,30 @@ std::vector<GradCase> running_sum_gradchecks() {
        "released, tiny sums",
        {gradcheck_tensor({6, 3}, 6)},
        run_tiny(NormMode::released)},
+      {"normalized_running_sum",
+       "from a sum",
+       {gradcheck_tensor({10, 3}, 7), gradcheck_tensor({4, 3}, 8)},
+       [=](std::span<const Var> in) {
+         return normalized_running_sum(in[0], pack, NormMode::causal, in[1]).y;
+       }},
+      {"normalized_running_sum",
+       "final sum alone",
+       {gradcheck_tensor({10, 3}, 9)},
+       [=](std::span<const Var> in) {
+         return normalized_running_sum(in[0], pack, NormMode::causal).final_sum;
+       }},
+      {"normalized_running_sum",
+       "from sum to sum",
+       {gradcheck_tensor({10, 3}, 10), gradcheck_tensor({4, 3}, 11)},
+       [=](std::span<const Var> in) {
+         return both(normalized_running_sum(in[0], pack, NormMode::causal, in[1]));
+       }},
+      {"normalized_running_sum",
+       "released, padded, and its final sum",
+       {gradcheck_tensor({10, 3}, 12)},
+       [=](std::span<const Var> in) {
+         return both(normalized_running_sum(in[0], padded, NormMode::released));
+       }},
   };
 }
 

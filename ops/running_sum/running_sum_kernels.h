@@ -8,16 +8,20 @@
 
 namespace hax {
 
-/// x [T, N] -> y [T, N], norms float64 = max(norm, 1e-12), [T] (causal) or [S, N] (released).
-void running_sum_forward(Cpu, const Tensor& x, const Sequences& sequences, NormMode mode, Tensor& y,
-                         Tensor& norms);
-void running_sum_forward(Cuda, const Tensor& x, const Sequences& sequences, NormMode mode,
-                         Tensor& y, Tensor& norms);
+/// x [T, N]; initial float64 [S, N], undefined: zero (always with released) -> y [T, N]; norms
+/// float64 = max(norm, 1e-12), [T] (causal) or [S, N] (released); final_sum float64 [S, N].
+void running_sum_forward(Cpu, const Tensor& x, const Tensor& initial, const Sequences& sequences,
+                         NormMode mode, Tensor& y, Tensor& norms, Tensor& final_sum);
+void running_sum_forward(Cuda, const Tensor& x, const Tensor& initial, const Sequences& sequences,
+                         NormMode mode, Tensor& y, Tensor& norms, Tensor& final_sum);
 
-/// dy, y [T, N], norms as above -> dx [T, N].
-void running_sum_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& norms,
-                          const Sequences& sequences, NormMode mode, Tensor& dx);
-void running_sum_backward(Cuda, const Tensor& dy, const Tensor& y, const Tensor& norms,
-                          const Sequences& sequences, NormMode mode, Tensor& dx);
+/// dy [T, N] and dfinal float64 [S, N], either undefined: zero; y and norms as above -> dx [T, N];
+/// dinitial float64 [S, N], undefined: not wanted.
+void running_sum_backward(Cpu, const Tensor& dy, const Tensor& dfinal, const Tensor& y,
+                          const Tensor& norms, const Sequences& sequences, NormMode mode,
+                          Tensor& dx, Tensor& dinitial);
+void running_sum_backward(Cuda, const Tensor& dy, const Tensor& dfinal, const Tensor& y,
+                          const Tensor& norms, const Sequences& sequences, NormMode mode,
+                          Tensor& dx, Tensor& dinitial);
 
 }  // namespace hax

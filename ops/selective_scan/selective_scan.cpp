@@ -8,7 +8,7 @@
 namespace hax {
 namespace {
 
-void check_inputs(const ScanInputs& in, const Sequences& sequences) {
+void check_inputs(const ScanInputs& in, const Tensor& initial, const Sequences& sequences) {
   const Shape &u = in.u.shape(), &A = in.A.shape(), &B = in.B.shape(), &C = in.C.shape();
   check(u.rank() == 2 && in.dt.shape() == u,
         "selective_scan: u is {} and dt is {}, expected [T, E] for both", u, in.dt.shape());
@@ -39,6 +39,11 @@ void check_inputs(const ScanInputs& in, const Sequences& sequences) {
   check_type("C", in.C);
   check_type("D", in.D);
   sequences.require_tokens("selective_scan", u[0]);
+  if (!initial.defined()) return;
+  const Shape state{sequences.count(), u[1], A[1]};
+  check(initial.shape() == state, "selective_scan: initial_state is {}, expected [S, E, N] = {}",
+        initial.shape(), state);
+  check_type("initial_state", initial);
 }
 
 // Positions on another device were checked by whoever computed them.
@@ -64,33 +69,44 @@ std::int64_t scan_chunks(const Sequences& sequences) {
   return chunks;
 }
 
-Var selective_scan(const Var& u, const Var& dt, const Var& A, const Var& B, const Var& C,
-                   const Var& D, const Sequences& sequences, const Tensor& rows) {
+ScanResult selective_scan(const Var& u, const Var& dt, const Var& A, const Var& B, const Var& C,
+                          const Var& D, const Sequences& sequences, const Tensor& rows,
+                          const Var& initial_state) {
   const ScanInputs in{u.value(), dt.value(), A.value(), B.value(), C.value(), D.value(), rows};
-  check_inputs(in, sequences);
+  check_inputs(in, initial_state.value(), sequences);
   check_rows(rows, in.u.size(0));
 
-  const std::vector<Var> inputs{u, dt, A, B, C, D};
-  Tensor y = Tensor::empty({in.C.size(0), in.u.size(1)}, u.dtype(), u.device());
+  const std::vector<Var> inputs{u, dt, A, B, C, D, initial_state};
+  const std::int64_t dim = in.u.size(1), state = in.A.size(1);
+  const auto new_tensor = [&](Shape shape) { return Tensor::empty(shape, u.dtype(), u.device()); };
+  Tensor y = new_tensor({in.C.size(0), dim});
+  Tensor final_state = new_tensor({sequences.count(), dim, state});
   Tensor states;  // a sixteenth of all states, but still more than any input: only if needed
   if (grad_enabled() && std::ranges::any_of(inputs, &Var::requires_grad)) {
-    states =
-        Tensor::empty({scan_chunks(sequences), in.A.size(1), in.u.size(1)}, u.dtype(), u.device());
+    states = new_tensor({scan_chunks(sequences), state, dim});
   }
-  on_device(u.device(),
-            [&](auto device) { selective_scan_forward(device, in, sequences, y, states); });
+  on_device(u.device(), [&](auto device) {
+    selective_scan_forward(device, in, initial_state.value(), sequences, y, final_state, states);
+  });
 
-  const auto gradient = [in, states, sequences](const Tensor& dy) {
+  const auto gradient = [in, states, sequences,
+                         from_state = initial_state.requires_grad()](std::span<const Tensor> dy) {
     const auto like = [](const Tensor& tensor) {
       return Tensor::empty(tensor.shape(), tensor.dtype(), tensor.device());
     };
-    ScanGradients out{like(in.u), like(in.dt), like(in.A), like(in.B), like(in.C), like(in.D)};
+    ScanGradients out{like(in.u), like(in.dt), like(in.A), like(in.B), like(in.C), like(in.D), {}};
+    if (from_state) {
+      out.dinitial = Tensor::empty({sequences.count(), in.A.size(0), in.A.size(1)}, in.u.dtype(),
+                                   in.u.device());
+    }
     on_device(in.u.device(), [&](auto device) {
-      selective_scan_backward(device, dy, in, states, sequences, out);
+      selective_scan_backward(device, dy[0], dy[1], in, states, sequences, out);
     });
-    return Grads{out.du, out.ddt, out.dA, out.dB, out.dC, out.dD};
+    return Grads{out.du, out.ddt, out.dA, out.dB, out.dC, out.dD, out.dinitial};
   };
-  return record("selective_scan", y, inputs, gradient);
+  const std::vector<Var> results =
+      record_many("selective_scan", {y, final_state}, inputs, gradient);
+  return {results[0], results[1]};
 }
 
 }  // namespace hax

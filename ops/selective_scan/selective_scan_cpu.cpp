@@ -8,6 +8,7 @@
 
 #include "engine/dispatch.h"
 #include "ops/selective_scan/selective_scan_block.h"
+#include "ops/selective_scan/selective_scan_states.h"
 
 namespace hax {
 namespace {
@@ -55,6 +56,25 @@ struct Inputs {
   std::int64_t first(std::int64_t block) const { return block * kLanes<T>; }
   std::int64_t width(std::int64_t block) const { return dim - first(block); }
 
+  // The states of sequence s: [S, E, N], or null for zero -> [blocks, state].
+  void load_sequence(const T* all, std::int64_t s, std::vector<Lanes<T>>& to) const {
+    if (all == nullptr) {
+      std::ranges::fill(to, Lanes<T>{});
+      return;
+    }
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      const T* from = all + (s * dim + first(block)) * state;
+      load_states(from, width(block), state, to.data() + block * state);
+    }
+  }
+  // The reverse.
+  void store_sequence(const std::vector<Lanes<T>>& from, std::int64_t s, T* all) const {
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      T* to = all + (s * dim + first(block)) * state;
+      store_states(from.data() + block * state, width(block), state, to);
+    }
+  }
+
   Chunk chunk(std::int64_t begin, std::int64_t end) const {
     Chunk chunk{begin, std::min(end - begin, kScanChunk), {}};
     if (all_rows) {
@@ -95,19 +115,26 @@ struct Inputs {
 template <class T>
 class ForwardPass {
  public:
-  // states may be null: not wanted.
-  ForwardPass(const ScanInputs& inputs, T* y, T* states)
-      : in_(inputs), y_(y), states_(states), h_(in_.rate.size()), C_(kScanChunk * in_.state) {}
+  // initial and states may be null: zero, not wanted.
+  ForwardPass(const ScanInputs& inputs, const T* initial, T* y, T* final_state, T* states)
+      : in_(inputs),
+        initial_(initial),
+        y_(y),
+        final_(final_state),
+        states_(states),
+        h_(in_.rate.size()),
+        C_(kScanChunk * in_.state) {}
 
   void run(const Sequences& sequences) {
     for (std::int64_t s = 0; s < sequences.count(); ++s) {
-      std::ranges::fill(h_, Lanes<T>{});
+      in_.load_sequence(initial_, s, h_);
       for (std::int64_t t = sequences.begin(s); t < sequences.end(s); t += kScanChunk) {
         const Chunk chunk = in_.chunk(t, sequences.end(s));
         in_.gather_C(chunk, C_);
         for (std::int64_t block = 0; block < in_.blocks; ++block) run_block(chunk, block);
         if (states_ != nullptr) states_ += in_.state * in_.dim;
       }
+      in_.store_sequence(h_, s, final_);
     }
   }
 
@@ -137,7 +164,8 @@ class ForwardPass {
   }
 
   const Inputs<T> in_;
-  T *y_, *states_;           // states_: of the current chunk
+  const T* initial_;
+  T *y_, *final_, *states_;  // states_: of the current chunk
   std::vector<Lanes<T>> h_;  // [blocks, state]
   std::vector<T> C_;         // [kScanChunk, state]
   BlockInputs<T> block_in_;
@@ -148,14 +176,18 @@ class ForwardPass {
 template <class T>
 class BackwardPass {
  public:
-  BackwardPass(const Tensor& dy, const ScanInputs& inputs, const Tensor& states, ScanGradients& out)
+  // dy and dfinal may be undefined: zero.
+  BackwardPass(const Tensor& dy, const Tensor& dfinal, const ScanInputs& inputs,
+               const Tensor& states, ScanGradients& out)
       : in_(inputs),
-        dy_(dy.data<T>()),
+        dy_(dy.defined() ? dy.data<T>() : nullptr),
+        dfinal_(dfinal.defined() ? dfinal.data<T>() : nullptr),
         states_(states.data<T>()),
         du_(out.du.data<T>()),
         ddt_(out.ddt.data<T>()),
         dB_(out.dB.data<T>()),
         dC_(out.dC.data<T>()),
+        dinitial_(out.dinitial.defined() ? out.dinitial.data<T>() : nullptr),
         dh_(in_.rate.size()),
         dA_(in_.rate.size()),
         dD_(in_.blocks),
@@ -168,12 +200,13 @@ class BackwardPass {
     for (std::int64_t s = 0; s < sequences.count(); ++s) {
       const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
       const std::int64_t chunks = (end - begin + kScanChunk - 1) / kScanChunk;
-      std::ranges::fill(dh_, Lanes<T>{});
+      in_.load_sequence(dfinal_, s, dh_);
       for (std::int64_t c = chunks - 1; c >= 0; --c) {
         run_chunk(in_.chunk(begin + c * kScanChunk, end),
                   states_ + (chunks_before + c) * in_.state * in_.dim);
       }
       chunks_before += chunks;
+      if (dinitial_ != nullptr) in_.store_sequence(dh_, s, dinitial_);
     }
   }
 
@@ -212,7 +245,7 @@ class BackwardPass {
     const std::int64_t first = in_.first(block), width = in_.width(block);
     in_.load_block(chunk, block, block_in_);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-      if (chunk.row[i] < 0) {
+      if (chunk.row[i] < 0 || dy_ == nullptr) {
         dy_tile_[i] = {};
       } else {
         load(dy_ + chunk.row[i] * in_.dim + first, width, dy_tile_[i]);
@@ -255,8 +288,8 @@ class BackwardPass {
   }
 
   const Inputs<T> in_;
-  const T *dy_, *states_;
-  T *du_, *ddt_, *dB_, *dC_;
+  const T *dy_, *dfinal_, *states_;
+  T *du_, *ddt_, *dB_, *dC_, *dinitial_;
   std::vector<Lanes<T>> dh_;       // [blocks, state], from the chunks done
   std::vector<Lanes<T>> dA_, dD_;  // [blocks, state], [blocks]
   std::vector<Tile<T>> dB_lanes_;  // [state], summed over blocks, not yet over lanes
@@ -270,18 +303,20 @@ class BackwardPass {
 
 }  // namespace
 
-void selective_scan_forward(Cpu, const ScanInputs& in, const Sequences& sequences, Tensor& y,
+void selective_scan_forward(Cpu, const ScanInputs& in, const Tensor& initial,
+                            const Sequences& sequences, Tensor& y, Tensor& final_state,
                             Tensor& states) {
   visit_float(in.u.dtype(), [&]<class T>() {
+    const T* from = initial.defined() ? initial.data<T>() : nullptr;
     T* saved = states.defined() ? states.data<T>() : nullptr;
-    ForwardPass<T>(in, y.data<T>(), saved).run(sequences);
+    ForwardPass<T>(in, from, y.data<T>(), final_state.data<T>(), saved).run(sequences);
   });
 }
 
-void selective_scan_backward(Cpu, const Tensor& dy, const ScanInputs& in, const Tensor& states,
-                             const Sequences& sequences, ScanGradients& out) {
+void selective_scan_backward(Cpu, const Tensor& dy, const Tensor& dfinal, const ScanInputs& in,
+                             const Tensor& states, const Sequences& sequences, ScanGradients& out) {
   visit_float(in.u.dtype(), [&]<class T>() {
-    BackwardPass<T> pass(dy, in, states, out);
+    BackwardPass<T> pass(dy, dfinal, in, states, out);
     pass.run(sequences);
     pass.write_parameters(out.dA.data<T>(), out.dD.data<T>());
   });

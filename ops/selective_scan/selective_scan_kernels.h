@@ -16,21 +16,26 @@ std::int64_t scan_chunks(const Sequences& sequences);
 struct ScanInputs {
   Tensor u, dt, A, B, C, D, rows;
 };
-/// The gradient of each input, in its shape.
+/// The gradient of each input, in its shape, and of the initial state [S, E, N], undefined: not
+/// wanted.
 struct ScanGradients {
-  Tensor du, ddt, dA, dB, dC, dD;
+  Tensor du, ddt, dA, dB, dC, dD, dinitial;
 };
 
-/// -> y [R, E]; states [scan_chunks, N, E] = h before each chunk, undefined: not wanted.
-void selective_scan_forward(Cpu, const ScanInputs& in, const Sequences& sequences, Tensor& y,
+/// initial [S, E, N], undefined: zero (none of ScanInputs: the backward finds it among the states)
+/// -> y [R, E]; final_state [S, E, N]; states [scan_chunks, N, E] = h before each chunk, undefined:
+/// not wanted.
+void selective_scan_forward(Cpu, const ScanInputs& in, const Tensor& initial,
+                            const Sequences& sequences, Tensor& y, Tensor& final_state,
                             Tensor& states);
-void selective_scan_forward(Cuda, const ScanInputs& in, const Sequences& sequences, Tensor& y,
+void selective_scan_forward(Cuda, const ScanInputs& in, const Tensor& initial,
+                            const Sequences& sequences, Tensor& y, Tensor& final_state,
                             Tensor& states);
 
-/// dy [R, E], states of the forward -> all gradients.
-void selective_scan_backward(Cpu, const Tensor& dy, const ScanInputs& in, const Tensor& states,
-                             const Sequences& sequences, ScanGradients& out);
-void selective_scan_backward(Cuda, const Tensor& dy, const ScanInputs& in, const Tensor& states,
-                             const Sequences& sequences, ScanGradients& out);
+/// dy [R, E] and dfinal [S, E, N], either undefined: zero; states of the forward -> all gradients.
+void selective_scan_backward(Cpu, const Tensor& dy, const Tensor& dfinal, const ScanInputs& in,
+                             const Tensor& states, const Sequences& sequences, ScanGradients& out);
+void selective_scan_backward(Cuda, const Tensor& dy, const Tensor& dfinal, const ScanInputs& in,
+                             const Tensor& states, const Sequences& sequences, ScanGradients& out);
 
 }  // namespace hax

@@ -191,6 +191,122 @@ TEST_CASE("causal bins do not look ahead and do not depend on the pack") {
   CHECK(std::equal(alone.begin(), alone.end(), after.begin()));
 }
 
+TEST_CASE("bins of pieces are those of one piece when the mean is carried, to the bit") {
+  const std::vector<std::int64_t> lengths{37, 0, 1, 20};
+  const auto sequences = Sequences::of_lengths(lengths);
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    const Tensor hash = random_tensor({5, 24}, 2, dtype);
+    Tensor wide = random_tensor({58, 5}, 1);
+    for (std::int64_t i = 0; i < wide.numel(); ++i) wide.data<double>()[i] += 0.7;
+    const Tensor x = wide.to(dtype);
+    for (const LshRule rule : kRules) {
+      const auto whole =
+          values(lsh_bins(x, hash, sequences, rule, LshCenter::causal, NormMode::causal));
+      for (const std::vector<std::int64_t>& steps :
+           {std::vector<std::int64_t>{1}, {16}, {3, 0, 17}, {36, 1}, {40}}) {
+        CAPTURE(steps[0]);
+        CarriedMean carried;
+        std::vector<std::int64_t> done(4, 0), bins(whole.size(), -1);
+        for (std::size_t step = 0; done != lengths; ++step) {
+          std::vector<std::int64_t> count, place;
+          for (std::size_t s = 0; s < 4; ++s) {
+            count.push_back(std::min(lengths[s] - done[s], steps[step % steps.size()]));
+            for (std::int64_t t = done[s]; t < done[s] + count[s]; ++t) {
+              place.push_back(sequences.begin(static_cast<std::int64_t>(s)) + t);
+            }
+            done[s] += count[s];
+          }
+          Tensor piece = Tensor::empty({static_cast<std::int64_t>(place.size()), 5}, dtype);
+          for (std::size_t j = 0; j < place.size(); ++j) {
+            const auto at = static_cast<std::int64_t>(j);
+            Tensor row = piece.rows(at, at + 1);
+            copy(row, x.rows(place[j], place[j] + 1));
+          }
+          const auto found = values(lsh_bins(piece, hash, Sequences::of_lengths(count), rule,
+                                             LshCenter::causal, NormMode::causal, &carried));
+          for (std::size_t j = 0; j < place.size(); ++j) bins[place[j]] = found[j];
+          CHECK(carried.rows == done);
+        }
+        CHECK(bins == whole);
+        CarriedMean at_once;
+        lsh_bins(x, hash, sequences, rule, LshCenter::causal, NormMode::causal, &at_once);
+        CHECK(same_bits(carried.sum, at_once.sum));
+      }
+    }
+  }
+}
+
+TEST_CASE("a carried mean changes bins, and is what came before") {
+  // Otherwise the comparison above would not see it.
+  const Tensor x = random_tensor({30, 4}, 1), hash = random_tensor({4, 20}, 2);
+  const auto bins = [&](CarriedMean* carried) {
+    return values(lsh_bins(x, hash, Sequences::single(30), LshRule::sign_bits, LshCenter::causal,
+                           NormMode::causal, carried));
+  };
+  CarriedMean carried;
+  CHECK(bins(&carried) == bins(nullptr));
+  const CarriedMean first = carried;
+  for (std::int64_t f = 0; f < 4; ++f) {
+    double sum = 0;
+    for (std::int64_t t = 0; t < 30; ++t) sum += x.data<double>()[t * 4 + f];
+    CHECK(carried.sum.data<double>()[f] == sum);
+  }
+  CHECK(carried.rows == std::vector<std::int64_t>{30});
+  // The second piece starts from a new sum: a copy kept of the first stays what it was.
+  const Tensor before = first.sum.clone();
+  CHECK(bins(&carried) != bins(nullptr));
+  CHECK(same_bits(first.sum, before));
+  CHECK_FALSE(same_bits(carried.sum, before));
+  CHECK(carried.rows == std::vector<std::int64_t>{60});
+}
+
+TEST_CASE("without a centre a carried mean is left alone") {
+  const Tensor x = random_tensor({30, 4}, 1), hash = random_tensor({4, 20}, 2);
+  CarriedMean carried{random_tensor({1, 4}, 3), {7}};
+  const Tensor before = carried.sum.clone();
+  const auto bins = [&](CarriedMean* mean) {
+    return values(lsh_bins(x, hash, Sequences::single(30), LshRule::sign_bits, LshCenter::none,
+                           NormMode::causal, mean));
+  };
+  CHECK(bins(&carried) == bins(nullptr));
+  CHECK(same_bits(carried.sum, before));
+  CHECK(carried.rows == std::vector<std::int64_t>{7});
+}
+
+TEST_CASE("lsh_bins refuses a carried mean that does not fit, and leaves it alone") {
+  const auto sequences = Sequences::of_lengths({3, 1});
+  const Tensor x = random_tensor({4, 3}, 1), hash = random_tensor({3, 2}, 2);
+  const auto error = [&](CarriedMean carried, LshCenter center = LshCenter::causal,
+                         NormMode norm = NormMode::causal) {
+    const CarriedMean before = carried;
+    const std::string what =
+        error_of([&] { lsh_bins(x, hash, sequences, LshRule::argmax, center, norm, &carried); });
+    if (!what.empty()) CHECK(carried.rows == before.rows);
+    return what;
+  };
+  const Tensor sum = Tensor::zeros({2, 3}, DType::float64);
+  CHECK(error({}) == "");
+  CHECK(error({sum, {0, 5}}) == "");
+  CHECK(error({}, LshCenter::sequence) ==
+        "lsh_bins: a mean is carried, but the sequence centre needs the whole sequence, expected "
+        "the causal centre (or none) and the causal norm");
+  CHECK(error({sum, {0, 5}}, LshCenter::causal, NormMode::released) ==
+        "lsh_bins: a mean is carried, but the released norm needs the whole sequence, expected "
+        "the causal centre (or none) and the causal norm");
+  CHECK(error({}, LshCenter::none, NormMode::released).starts_with("lsh_bins: a mean is carried"));
+  CHECK(error({sum, {}}) ==
+        "lsh_bins: the carried mean has a sum for 0 counts of rows, expected both or neither");
+  CHECK(error({{}, {1, 2}}) ==
+        "lsh_bins: the carried mean has no sum for 2 counts of rows, expected both or neither");
+  CHECK(error({Tensor::zeros({2, 4}, DType::float64), {0, 5}}) ==
+        "lsh_bins: the carried sum is float64 [2, 4], expected float64 [S, N] = [2, 3]");
+  CHECK(error({Tensor::zeros({2, 3}), {0, 5}}) ==
+        "lsh_bins: the carried sum is float32 [2, 3], expected float64 [S, N] = [2, 3]");
+  CHECK(error({sum, {0, 5, 1}}) ==
+        "lsh_bins: the carried mean counts the rows of 3 sequences, expected 2");
+  CHECK(error({sum, {0, -5}}) == "lsh_bins: the carried mean is of -5 rows, expected at least 0");
+}
+
 TEST_CASE("sign_bits uses 62 columns, argmax any number") {
   const auto sequences = Sequences::single(1);
   const Tensor x = Tensor::full({1, 1}, 1.0, DType::float64);
