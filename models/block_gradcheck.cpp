@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "models/architectures.h"
 #include "models/model.h"
 
 namespace hax {

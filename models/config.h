@@ -69,6 +69,7 @@ struct ModelConfig {
   /// Keys of each component: sparse_keys / number of components, rounded down.
   std::int64_t keys_per_component() const;
   bool uses(std::string_view component) const;
+  bool hashes() const { return uses("argmax_lsh") || uses("sign_bin_lsh"); }
   /// Whether the mixer of this layer is attention and not a scan.
   bool is_attention(std::int64_t layer) const;
   /// Whether any layer has a scan, which a sparse branch joins.

@@ -13,8 +13,6 @@ void require_length(std::int64_t length) {
               length, kLongest);
 }
 
-bool hashes(const ModelConfig& c) { return c.uses("argmax_lsh") || c.uses("sign_bin_lsh"); }
-
 // Attention layers: sizes that both costs need.
 std::int64_t head_size(const ModelConfig& c) { return c.hidden_size / c.attn->num_heads; }
 std::int64_t kv_width(const ModelConfig& c) { return c.attn->num_kv_heads * head_size(c); }
@@ -61,7 +59,7 @@ double visible_sum(std::int64_t length, std::int64_t dilation, std::int64_t keys
 
 StateNumbers state_terms(const ModelConfig& c, std::int64_t length) {
   require_length(length);
-  const bool hashing = hashes(c), scoring = c.uses("key_selection");
+  const bool hashing = c.hashes(), scoring = c.uses("key_selection");
   check_usage(c.sparse_arch == "none" || c.norm_mode == NormMode::causal,
               "norm_mode is released, expected causal: it looks at whole sequences, there is no "
               "state to carry");
@@ -158,7 +156,7 @@ TokenFlops flop_terms(const ModelConfig& c, std::int64_t length) {
       2 * static_cast<double>(c.conv_kernel) * static_cast<double>(convolved_width(c));
   if (c.sparse_arch != "none") of_scan.projections += 2 * inner * 2 * state;
   of_scan.attention = keys * (2 * state + 2 * inner + 1);
-  if (hashes(c)) of_scan.hashing = 2 * 2 * state * static_cast<double>(c.hash_columns());
+  if (c.hashes()) of_scan.hashing = 2 * 2 * state * static_cast<double>(c.hash_columns());
   if (c.uses("key_selection")) {
     const double wide = 2 * state;
     of_scan.scoring = 2 * (wide * wide + wide * wide + wide);

@@ -6,6 +6,7 @@
 #include "engine/sequences.h"
 #include "models/parameters.h"
 #include "models/random_inputs.h"
+#include "models/state.h"
 #include "ops/key_set/key_set.h"
 
 namespace hax {
@@ -27,6 +28,12 @@ struct ForwardContext {
   bool training = true;             ///< compute the ranking loss
   double sequences_in_batch = 1;    ///< divisor of the ranking loss
   std::vector<LayerTrace>* trace = nullptr;
+  /// When given, the tokens go on from this state, which then holds what comes after them.
+  ModelState* state = nullptr;
+
+  MixerState* state_of(int layer) const {
+    return state ? &state->layers[static_cast<std::size_t>(layer)] : nullptr;
+  }
 };
 
 struct ForwardResult {

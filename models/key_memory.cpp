@@ -70,15 +70,19 @@ Tensor rows_after(const Sequences& memory, const Sequences& piece, const Tensor&
   return after;
 }
 
-KeyMemory surviving(const KeyMemory& joined, const KeySet& keys) {
-  const Tensor rows = surviving_rows(keys);
-  std::vector<std::int64_t> lengths(static_cast<std::size_t>(joined.sequences.count()));
+Sequences surviving_sequences(const Sequences& joined, const Tensor& rows) {
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(joined.count()));
   std::int64_t s = 0;
   for (const std::int32_t row : rows.values<std::int32_t>()) {
-    while (row >= joined.sequences.end(s)) ++s;
+    while (row >= joined.end(s)) ++s;
     ++lengths[static_cast<std::size_t>(s)];
   }
-  return {Sequences::of_lengths(lengths),
+  return Sequences::of_lengths(lengths);
+}
+
+KeyMemory surviving(const KeyMemory& joined, const KeySet& keys) {
+  const Tensor rows = surviving_rows(keys);
+  return {surviving_sequences(joined.sequences, rows),
           pick_any(joined.position, rows),
           embedding(joined.K, rows),
           embedding(joined.V, rows),

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "ops/key_set/key_set.h"
 #include "engine/autograd.h"
+#include "ops/key_set/key_set.h"
 
 namespace hax {
 
@@ -27,6 +27,8 @@ Tensor positions_after(const std::vector<std::int64_t>& seen, const Sequences& p
 KeyMemory join(const KeyMemory& memory, const KeyMemory& piece);
 /// Rows of the joined pack that hold the rows wanted (undefined: all) of the piece. int32 [R].
 Tensor rows_after(const Sequences& memory, const Sequences& piece, const Tensor& rows);
+/// The pack that is left when only `rows`, increasing, are kept of `joined`.
+Sequences surviving_sequences(const Sequences& joined, const Tensor& rows);
 /// What later queries may still see of `joined`, by `keys`, a set over it.
 KeyMemory surviving(const KeyMemory& joined, const KeySet& keys);
 

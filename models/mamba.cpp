@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "ops/causal_conv1d/causal_conv1d.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/matmul/matmul.h"
 #include "ops/selective_scan/selective_scan.h"
@@ -12,7 +11,7 @@ namespace hax {
 
 MambaMixer::MambaMixer(const ModelConfig& c, int layer, const std::string& prefix,
                        ParamTable& table)
-    : config_(c) {
+    : config_(c), layer_(layer) {
   const std::int64_t hidden = c.hidden_size, inner = c.intermediate_size, state = c.state_size;
   const std::int64_t rank = c.time_step_rank;
   const Init normal = Init::normal(c.initializer_range), zero = Init::constant(0);
@@ -56,7 +55,9 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   const Var x = in.map(half(0)).dense();
   const Var z = in.map_at(rows, half(inner));
 
-  const Var u = causal_conv1d(x, p[conv_weight_], p[conv_bias_], context.sequences);
+  MixerState* carried = context.state_of(layer_);
+  const Var u = convolve(x, p[conv_weight_], p[conv_bias_], context.sequences,
+                         carried ? carried->conv.data() : nullptr);
   const Var u_rows = take_rows(u, rows);
 
   const Var dt_low = linear(u, slice_rows(p[x_proj_], 0, rank));
@@ -66,7 +67,10 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   const Var A = neg_exp(p[A_log_]);
 
   MixerResult result;
-  Var y = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows).y;
+  const ScanResult scanned = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows,
+                                            carried ? carried->ssm : Var{});
+  if (carried) carried->ssm = scanned.final_state;
+  Var y = scanned.y;
   if (sparse_) {
     const SparseMixer::Result attended = sparse_->forward(context, u, u_rows, rows);
     y = add(y, attended.output);

@@ -18,6 +18,7 @@ class MambaMixer final : public Mixer {
 
  private:
   ModelConfig config_;
+  int layer_;
   ParamId in_proj_, in_bias_, conv_weight_, conv_bias_, x_proj_, dt_weight_, dt_bias_;
   ParamId A_log_, D_, out_proj_, out_bias_;
   std::optional<SparseMixer> sparse_;

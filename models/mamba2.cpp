@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "ops/causal_conv1d/causal_conv1d.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/matmul/matmul.h"
 #include "ops/rms_norm/rms_norm.h"
@@ -13,7 +12,7 @@ namespace hax {
 
 Mamba2Mixer::Mamba2Mixer(const ModelConfig& c, int layer, const std::string& prefix,
                          ParamTable& table)
-    : config_(c) {
+    : config_(c), layer_(layer) {
   const std::int64_t hidden = c.hidden_size, inner = c.intermediate_size, heads = c.num_heads;
   const std::int64_t mixed =
       inner + 2 * c.n_groups * c.state_size;  // x, B and C: what is convolved
@@ -49,17 +48,18 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
     };
   };
   // The convolution is depthwise: x, B and C go through their own channels of it.
-  const auto convolved = [&](std::int64_t begin, std::int64_t count) {
+  MixerState* carried = context.state_of(layer_);
+  const auto convolved = [&](std::size_t tail, std::int64_t begin, std::int64_t count) {
     const Var bias = p[conv_bias_];
-    return causal_conv1d(in.map(part(inner + begin, count)).dense(),
-                         slice_rows(p[conv_weight_], begin, begin + count),
-                         bias.defined() ? slice_rows(bias, begin, begin + count) : bias,
-                         context.sequences);
+    return convolve(in.map(part(inner + begin, count)).dense(),
+                    slice_rows(p[conv_weight_], begin, begin + count),
+                    bias.defined() ? slice_rows(bias, begin, begin + count) : bias,
+                    context.sequences, carried ? &carried->conv[tail] : nullptr);
   };
   const Var z = in.map_at(rows, part(0, inner));
-  const Var u = convolved(0, inner);
-  const Var B = convolved(inner, states);
-  const Var C = take_rows(convolved(inner + states, states), rows);
+  const Var u = convolved(0, 0, inner);
+  const Var B = convolved(1, inner, states);
+  const Var C = take_rows(convolved(2, inner + states, states), rows);
   const Var dt_raw = in.map(part(2 * inner + 2 * states, heads)).dense();
   Var dt = softplus(add(dt_raw, p[dt_bias_]));
   if (config_.limits_time_step()) {
@@ -68,7 +68,10 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
 
   MixerResult result;
   const SsdOptions options{heads, config_.n_groups, config_.chunk_size};
-  Var y = ssd(u, dt, neg_exp(p[A_log_]), B, C, p[D_], context.sequences, options, rows).y;
+  const SsdResult scanned = ssd(u, dt, neg_exp(p[A_log_]), B, C, p[D_], context.sequences, options,
+                                rows, carried ? carried->ssm : Var{});
+  if (carried) carried->ssm = scanned.final_state;
+  Var y = scanned.y;
   if (sparse_) {
     const SparseMixer::Result attended = sparse_->forward(context, u, take_rows(u, rows), rows);
     y = add(y, attended.output);

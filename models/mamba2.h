@@ -18,6 +18,7 @@ class Mamba2Mixer final : public Mixer {
 
  private:
   ModelConfig config_;
+  int layer_;
   ParamId in_proj_, in_bias_, conv_weight_, conv_bias_, dt_bias_, A_log_, D_, norm_;
   ParamId out_proj_, out_bias_;
   std::optional<SparseMixer> sparse_;

@@ -17,7 +17,7 @@ Init out_proj_init(const ModelConfig& config) {
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int layer, const std::string& prefix,
                                   ParamTable& table) {
   if (config.is_attention(layer)) {
-    return std::make_unique<AttentionMixer>(config, prefix, table);
+    return std::make_unique<AttentionMixer>(config, layer, prefix, table);
   }
   if (config.model_type == "mamba2") {
     return std::make_unique<Mamba2Mixer>(config, layer, prefix, table);

@@ -49,11 +49,46 @@ Var Model::run(const ForwardContext& context, const Block& block, const Rows& hi
   return output;
 }
 
+void Model::require_continuable(const ForwardContext& context) const {
+  const ModelState& state = *context.state;
+  check(state.layers.size() == blocks_.size(),
+        "model: the state has {} layers, expected the model's {}", state.layers.size(),
+        blocks_.size());
+  check(std::cmp_equal(state.seen.size(), context.sequences.count()),
+        "model: the state is of {} sequences, the pack has {}", state.seen.size(),
+        context.sequences.count());
+  check(config_.sparse_arch == "none" || config_.norm_mode == NormMode::causal,
+        "model: norm_mode released looks at whole sequences and can't go on from a state; use "
+        "causal");
+  check(!config_.hashes() || config_.center() != LshCenter::sequence,
+        "model: lsh_center sequence looks at whole sequences and can't go on from a state; use "
+        "causal or none");
+  check(!context.training || !config_.uses("key_selection"),
+        "model: the ranking loss looks at whole sequences and can't go on from a state; run with "
+        "training = false");
+}
+
 ForwardResult Model::forward(const ForwardContext& context, const Tensor& tokens,
                              const Tensor& rows) const {
+  context.sequences.require_tokens("model", tokens.numel());
+  if (context.state == nullptr) return run_blocks(context, tokens, rows);
+
+  require_continuable(context);
+  ModelState next = *context.state;  // so that an error leaves the caller's as it was
+  ForwardContext inner = context;
+  inner.state = &next;
+  ForwardResult result = run_blocks(inner, tokens, rows);
+  for (std::size_t s = 0; s < next.seen.size(); ++s) {
+    next.seen[s] += context.sequences.length(static_cast<std::int64_t>(s));
+  }
+  *context.state = std::move(next);
+  return result;
+}
+
+ForwardResult Model::run_blocks(const ForwardContext& context, const Tensor& tokens,
+                                const Tensor& rows) const {
   const Scope backbone("backbone");
   const Leaves& p = context.parameters;
-  context.sequences.require_tokens("model", tokens.numel());
   if (context.trace) context.trace->assign(blocks_.size(), {});
 
   ForwardResult result;

@@ -20,12 +20,20 @@ class Model {
   /// Throws UsageError when the configuration is out of range.
   explicit Model(ModelConfig config);
 
+  /// The state before the first token of `sequences` sequences.
+  ModelState initial_state(std::int64_t sequences) const {
+    return {static_cast<std::int64_t>(blocks_.size()), sequences};
+  }
+
   const ModelConfig& config() const { return config_; }
   const ParamTable& parameters() const { return table_; }
 
   /// tokens int32 [T] of the context's sequences -> logits of the rows wanted (undefined: all) and
   /// the auxiliary loss. Layers before the last compute every row, the last one only what is read.
-  /// Throws Error on tokens outside the vocabulary.
+  /// With context.state the tokens go on from it: whatever the pieces, the logits are those of one
+  /// piece up to rounding (docs/state.md). That needs a convention that does not look ahead, and
+  /// leaves out the ranking loss, which looks at whole sequences. Throws Error on tokens outside
+  /// the vocabulary; the state is then as before.
   ForwardResult forward(const ForwardContext& context, const Tensor& tokens,
                         const Tensor& rows = {}) const;
 
@@ -36,6 +44,9 @@ class Model {
     ParamId mlp_norm;  // with an MLP after the mixer: Samba, Transformer
     std::optional<SwiGluMlp> mlp;
   };
+  ForwardResult run_blocks(const ForwardContext& context, const Tensor& tokens,
+                           const Tensor& rows) const;
+  void require_continuable(const ForwardContext& context) const;
   Var run(const ForwardContext& context, const Block& block, const Rows& hidden, const Tensor& rows,
           ForwardResult& result) const;
 

@@ -6,6 +6,7 @@
 #include "models/rows.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/full_attention/full_attention.h"
+#include "ops/join_rows/join_rows.h"
 #include "ops/key_selection/key_selection.h"
 #include "ops/lsh/lsh.h"
 #include "ops/matmul/matmul.h"
@@ -78,39 +79,52 @@ SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Va
   const Scope scope("sparse");
   const std::int64_t state = config_.state_size;
   const Leaves& p = context.parameters;
+  MixerState* carried = context.state_of(layer_);
   const Var K = scale(linear(u, slice_rows(p[xx_proj_], 0, state)),
                       1 / std::sqrt(static_cast<double>(state)));
-  const Var to_Q = slice_rows(p[xx_proj_], state, 2 * state);
-
-  if (config_.uses("full")) {
-    const Var y = full_attention(linear(u_rows, to_Q), K, u, context.sequences, {}, rows);
-    if (context.trace) {
-      (*context.trace)[static_cast<std::size_t>(layer_)].keys = full_keys(context.sequences);
-      (*context.trace)[static_cast<std::size_t>(layer_)].has_keys = true;
-    }
-    return {mul(y, p[E_]), {}};
-  }
-
   // Hashing and scoring look at every query; fixed patterns only at those that are wanted.
-  const bool every_query =
-      config_.uses("argmax_lsh") || config_.uses("sign_bin_lsh") || config_.uses("key_selection");
+  const bool scores = config_.uses("key_selection"), every_query = scores || config_.hashes();
+  const Var to_Q = slice_rows(p[xx_proj_], state, 2 * state);
   const Var Q_all = every_query ? linear(u, to_Q) : Var{};
   const Var Q = every_query ? take_rows(Q_all, rows) : linear(u_rows, to_Q);
 
+  KeyMemory keys{context.sequences, {}, K, u, {}, {}};
   Scores scored;
-  if (config_.uses("key_selection")) scored = score_keys(context, Q_all.value(), K.value());
-  const KeySet keys = select(context, Q_all.value(), K.value(), scored.scores);
+  if (scores) scored = score_keys(context, Q_all.value(), K.value());
+  keys.score = scored.scores;
+  Tensor query_bin;
+  if (config_.hashes()) {
+    query_bin = bins(context, Q_all.value(), carried ? &carried->query_mean : nullptr);
+    keys.key_bin = bins(context, K.value(), carried ? &carried->key_mean : nullptr);
+  }
+  // From here on keys and rows are those of this piece after what is left of earlier ones.
+  Tensor wanted = rows;
+  if (carried) {
+    const KeyMemory& past = carried->keys;
+    wanted = rows_after(past.sequences, context.sequences, rows);
+    if (query_bin.defined() && past.key_bin.defined()) {  // past queries: any number will do
+      query_bin = join_tensors(past.key_bin, past.sequences, query_bin, context.sequences);
+    }
+    keys.position = positions_after(context.state->seen, context.sequences);
+    keys = join(past, keys);
+  }
+
+  const bool full = config_.uses("full");
+  const KeySet seen = full && !carried && !context.trace ? KeySet{} : select(keys, query_bin);
   if (context.trace) {
     LayerTrace& trace = (*context.trace)[static_cast<std::size_t>(layer_)];
-    trace.keys = keys;
+    trace.keys = seen;
     trace.has_keys = true;
-    trace.key_score = scored.scores;
+    trace.key_score = keys.score;
   }
   const EmptyRows empty =
       config_.norm_mode == NormMode::released ? EmptyRows::uniform : EmptyRows::zero;
+  const Var y = full ? full_attention(Q, keys.K, keys.V, keys.sequences, {}, wanted)
+                     : sparse_attention(Q, keys.K, keys.V, seen, wanted, empty);
+  if (carried) carried->keys = surviving(keys, seen);
   Result result;
-  result.output = mul(sparse_attention(Q, K, u, keys, rows, empty), p[E_]);
-  if (config_.uses("key_selection") && context.training) {
+  result.output = mul(y, p[E_]);
+  if (scores && context.training) {
     result.aux_loss = train_scores(context, scored, Q_all.value(), K.value());
   }
   return result;
@@ -130,8 +144,11 @@ SparseMixer::Scores SparseMixer::score_keys(const ForwardContext& context, const
                                             const Tensor& K) const {
   const NoGrad no_grad;
   const Scope scope("scores");
-  const Var seen = normalized_running_sum(Q, context.sequences, config_.norm_mode).y;
-  const Tensor features = beside(K, seen.value());
+  MixerState* carried = context.state_of(layer_);
+  const RunningSumResult sums = normalized_running_sum(Q, context.sequences, config_.norm_mode,
+                                                       carried ? carried->query_sum : Var{});
+  if (carried) carried->query_sum = sums.final_sum;
+  const Tensor features = beside(K, sums.y.value());
   const Tensor scores = score(context, features).value();
   return {features, scores.reshape({scores.size(0)})};
 }
@@ -152,22 +169,26 @@ Var SparseMixer::train_scores(const ForwardContext& context, const Scores& score
                       context.sequences_in_batch);
 }
 
-KeySet SparseMixer::select(const ForwardContext& context, const Tensor& Q, const Tensor& K,
-                           const Tensor& scores) const {
-  const Sequences& sequences = context.sequences;
+Tensor SparseMixer::bins(const ForwardContext& context, const Tensor& x,
+                         CarriedMean* carried) const {
+  const LshRule rule = config_.uses("argmax_lsh") ? LshRule::argmax : LshRule::sign_bits;
+  const Tensor hash =
+      context.random.hash(layer_, config_.state_size, config_.hash_columns(), x.dtype());
+  return lsh_bins(x, hash, context.sequences, rule, config_.center(), config_.norm_mode, carried);
+}
+
+KeySet SparseMixer::select(const KeyMemory& memory, const Tensor& query_bin) const {
+  const Sequences& sequences = memory.sequences;
   const std::int64_t keys = config_.keys_per_component();
   const auto component = [&](const std::string& name) -> KeySet {
-    if (name == "sliding_window") return window_keys(sequences, keys);
-    if (name == "sink") return sink_keys(sequences, keys);
-    if (name == "dilated") return dilated_keys(sequences, config_.dilation(), keys);
-    if (name == "key_selection") return key_selection_keys(scores, sequences, keys);
-    const LshRule rule = name == "argmax_lsh" ? LshRule::argmax : LshRule::sign_bits;
-    const Tensor hash =
-        context.random.hash(layer_, config_.state_size, config_.hash_columns(), Q.dtype());
-    const auto bins = [&](const Tensor& x) {
-      return lsh_bins(x, hash, sequences, rule, config_.center(), config_.norm_mode);
-    };
-    return lsh_keys(bins(Q), bins(K), sequences, keys);
+    if (name == "full") return full_keys(sequences);
+    if (name == "sliding_window") return window_keys(sequences, keys, memory.position);
+    if (name == "sink") return sink_keys(sequences, keys, memory.position);
+    if (name == "dilated") {
+      return dilated_keys(sequences, config_.dilation(), keys, memory.position);
+    }
+    if (name == "key_selection") return key_selection_keys(memory.score, sequences, keys);
+    return lsh_keys(query_bin, memory.key_bin, sequences, keys);
   };
   const std::vector<std::string> parts = config_.sparse_components();
   KeySet all = component(parts.front());

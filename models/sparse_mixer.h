@@ -28,12 +28,12 @@ class SparseMixer {
     Tensor features;  // [T, 2N]: K beside the normalised running sum of Q
     Tensor scores;    // [T]
   };
-  KeySet select(const ForwardContext& context, const Tensor& Q, const Tensor& K,
-                const Tensor& scores) const;
   Var score(const ForwardContext& context, const Var& features) const;
+  Scores score_keys(const ForwardContext& context, const Tensor& Q, const Tensor& K) const;
   Var train_scores(const ForwardContext& context, const Scores& scored, const Tensor& Q,
                    const Tensor& K) const;
-  Scores score_keys(const ForwardContext& context, const Tensor& Q, const Tensor& K) const;
+  Tensor bins(const ForwardContext& context, const Tensor& x, CarriedMean* carried) const;
+  KeySet select(const KeyMemory& keys, const Tensor& query_bin) const;
 
   ModelConfig config_;
   int layer_;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "models/architectures.h"
 #include "models/model.h"
 #include "tests/support/compare.h"
 

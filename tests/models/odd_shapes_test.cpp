@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "models/architectures.h"
 #include "models/model.h"
 #include "tests/support/compare.h"
 #include "tests/support/models.h"
