@@ -33,7 +33,7 @@ struct ProveFlags {
 // ---- One size ----
 
 // log2(n), rounded up: as many bins as entries.
-std::int64_t fewest_bits(std::int64_t entries) {
+std::int64_t log2_of(std::int64_t entries) {
   return std::max<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(entries - 1)), 1);
 }
 
@@ -41,7 +41,8 @@ struct Size {
   JointRecallTask table;
   TheoremOptions options;
   Measurement theorem;
-  Measurement few_bits, centred;
+  Measurement two_logs, one_log;  // other numbers of hash bits
+  Measurement centred;
   Measurement window, dilated, scan_alone, fixed_state;
   std::optional<Measurement> window_and_sink;
 
@@ -56,8 +57,7 @@ Size size_of(const ProveFlags& flags, std::int64_t entries) {
   Size size;
   size.table = table_of(entries, flags.levels, flags.values);
   const std::int64_t n = size.table.entries(size.table.sizes(0));
-  size.options.hash_bits =
-      flags.num_hash.value_or(std::min<std::int64_t>(2 * fewest_bits(n) + 8, 62));
+  size.options.hash_bits = flags.num_hash.value_or(std::min<std::int64_t>(3 * log2_of(n), 62));
   size.options.keys = flags.sparse_keys;
   size.options.seed = static_cast<std::uint64_t>(flags.seed);
   // So that the grid reaches back to the beginning.
@@ -66,11 +66,14 @@ Size size_of(const ProveFlags& flags, std::int64_t entries) {
 }
 
 void measure_bins(Size& size) {
-  TheoremOptions few_bits = size.options, centred = size.options;
-  few_bits.hash_bits = fewest_bits(size.theorem.entries);
-  size.few_bits = measure(size.table, few_bits);
-  centred.center = LshCenter::causal;
-  size.centred = measure(size.table, centred);
+  TheoremOptions options = size.options;
+  options.hash_bits = std::min<std::int64_t>(2 * log2_of(size.theorem.entries), 62);
+  size.two_logs = measure(size.table, options);
+  options.hash_bits = log2_of(size.theorem.entries);
+  size.one_log = measure(size.table, options);
+  options = size.options;
+  options.center = LshCenter::causal;
+  size.centred = measure(size.table, options);
 }
 
 void measure_others(Size& size) {
@@ -155,20 +158,18 @@ void print_fit(const std::vector<Size>& sizes) {
 
 void print_bins_head() {
   fmt::print(
-      "\nThe bins: is the entry's own key in its query's bin, and how many others are\n\n"
-      "{:>9}{:>30}{:>30}{:>30}\n{:>9}",
-      "", "as above", "log2(n) bits", "centred on their means", "entries");
-  for (int i = 0; i < 3; ++i) fmt::print("{:>10}{:>10}{:>10}", "own", "others", "accuracy");
-  fmt::print("\n");
+      "\nThe bins: is the key of its entry in a query's bin, and how many others are\n\n"
+      "{:>9}{:>22}{:>22}{:>22}{:>22}\n{:>9}{:>12}{:>10}{:>12}{:>10}{:>12}{:>10}{:>12}{:>10}\n",
+      "", "as above", "2 log2(n) bits", "log2(n) bits", "centred", "entries", "own key", "others",
+      "others", "accuracy", "others", "accuracy", "own key", "accuracy");
 }
 
 void print_bins(const Size& size) {
-  fmt::print("{:>9}", size.theorem.entries);
-  for (const Measurement* m : {&size.theorem, &size.few_bits, &size.centred}) {
-    fmt::print("{:>10}{:>10.3g}{:>10}", percent(m->same_bin), m->wrong_in_bin,
-               percent(m->accuracy));
-  }
-  fmt::print("\n");
+  const Measurement &two = size.two_logs, &one = size.one_log, &centred = size.centred;
+  fmt::print("{:>9}{:>12}{:>10.3g}{:>12.3g}{:>10}{:>12.3g}{:>10}{:>12}{:>10}\n",
+             size.theorem.entries, percent(size.theorem.same_bin), size.theorem.wrong_in_bin,
+             two.wrong_in_bin, percent(two.accuracy), one.wrong_in_bin, percent(one.accuracy),
+             percent(centred.same_bin), percent(centred.accuracy));
   std::fflush(stdout);
 }
 
@@ -227,7 +228,8 @@ Json to_json(const Size& size) {
             {"scan_state", m.state},
             {"keys_kept", m.kept},
             {"lsh", with_bins(m)},
-            {"lsh_few_bits", with_bins(size.few_bits)},
+            {"lsh_two_logs", with_bins(size.two_logs)},
+            {"lsh_one_log", with_bins(size.one_log)},
             {"lsh_centred", with_bins(size.centred)},
             {"window", with_keys(size.window)},
             {"dilated", with_keys(size.dilated)},
@@ -307,18 +309,19 @@ void add_prove_command(CLI::App& app) {
                   parse_number<std::int64_t>(text, "--entries", 1, kMostEntries));
             }
           },
-          "entries of the tables: one number or several [16,64,256,...,65536]")
+          "entries of the tables, with commas between [16,64,...,65536]")
       ->delimiter(',')
-      ->type_name("NUMBER,...");
+      ->type_name("NUMBER");
   add_number<std::int32_t>(*command, "--levels", flags->levels,
                            "levels of nesting, the keys included", 1, 4);
   add_number<std::int32_t>(*command, "--values", flags->values, "size of the value vocabulary", 2,
                            1024);
-  add_number<std::optional<std::int64_t>, std::int64_t>(*command, "--num_hash", flags->num_hash,
-                                                        "hash bits [2 log2(entries) + 8]", 1, 62);
-  add_number<std::int64_t>(*command, "--sparse_keys", flags->sparse_keys,
-                           "keys that a query sees at most", 1, 65536);
-  add_number<std::int64_t>(*command, "--seed", flags->seed, "of the weights and the tables", 0);
+  add_number<std::optional<std::int64_t>, std::int64_t>(
+      *command, "--num_hash", flags->num_hash, "hash bits [3 log2(entries), at most 62]", 1, 62);
+  add_number<std::int64_t, std::int64_t>(*command, "--sparse_keys", flags->sparse_keys,
+                                         "keys that a query sees at most", 1, 65536);
+  add_number<std::int64_t, std::int64_t>(*command, "--seed", flags->seed,
+                                         "of the weights and the tables", 0);
   command->add_flag("--json", flags->json, "print one JSON object");
   command->add_flag("--show", flags->show,
                     "print the states, bins and answers of one small table instead");

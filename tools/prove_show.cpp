@@ -39,11 +39,6 @@ std::string in_words(const JointRecallTask& table, const TheoremModel& model, co
   return text + fmt::format("{:+}]", static_cast<int>(state[at.is_value]));
 }
 
-// The positions that the query at `row` sees.
-std::string keys_seen(const std::vector<std::vector<std::int32_t>>& lists, std::int32_t row) {
-  return fmt::format("{}", fmt::join(lists[static_cast<std::size_t>(row)], " "));
-}
-
 }  // namespace
 
 void show_theorem(const JointRecallTask& table, const TheoremOptions& options) {
@@ -55,25 +50,35 @@ void show_theorem(const JointRecallTask& table, const TheoremOptions& options) {
     if (table.is_key(tokens[t])) rows.push_back(static_cast<std::int32_t>(t));
   }
 
-  TheoremModel::State scanned, state;
+  TheoremModel::State scanned, past;
   TheoremModel::Trace trace;
   const Tensor present = Tensor::from(tokens);
   const Tensor y = model.overwrite(present, scanned).value();
-  const Tensor answers = argmax_rows(model.forward(present, Tensor::from(rows), state, &trace));
+  const Tensor answers = argmax_rows(model.forward(present, Tensor::from(rows), past, &trace));
   const auto lists = to_lists(trace.keys);
 
-  const int bits = static_cast<int>(options.hash_bits);
-  const int words = static_cast<int>(in_words(table, model, y.data<float>()).size()) + 2;
-  fmt::print("{:>3}  {:<6}{:<{}}{:<{}}  {:<{}}  {:<10}{}\n", "pos", "token", "state", words,
-             "key bin", std::max(bits, 7), "query bin", std::max(bits, 9), "sees", "answer");
+  std::vector<std::string> words;
+  std::size_t width = 0;
+  for (std::int64_t t = 0; t < y.size(0); ++t) {
+    words.push_back(in_words(table, model, y.data<float>() + t * y.size(1)));
+    width = std::max(width, words.back().size() + 1);
+  }
+  const auto bin = [&](const Tensor& bins, std::size_t row) {
+    return fmt::format("{:0{}b}", bins.values<std::int64_t>()[row], options.hash_bits);
+  };
+  const auto bin_width = std::max<std::size_t>(static_cast<std::size_t>(options.hash_bits), 9) + 2;
+  const auto print_line = [&](auto position, std::string_view token, std::string_view state,
+                              std::string_view key_bin) {
+    fmt::print("{:>3}  {:<6}{:<{}}{:<{}}", position, token, state, width, key_bin, bin_width);
+  };
+  print_line("pos", "token", "state", "key bin");
+  fmt::print("{:<{}}{:<8}{}\n", "query bin", bin_width, "answer", "sees");
   std::size_t question = 0;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    fmt::print("{:>3}  {:<6}{:<{}}{:0{}b}", t, token_label(table, tokens[t]),
-               in_words(table, model, y.data<float>() + static_cast<std::int64_t>(t) * y.size(1)),
-               words, trace.key_bin.data<std::int64_t>()[t], bits);
+    print_line(t, token_label(table, tokens[t]), words[t], bin(trace.key_bin, t));
     if (question < rows.size() && rows[question] == static_cast<std::int32_t>(t)) {
-      fmt::print("  {:0{}b}  {:<10}{}", trace.query_bin.data<std::int64_t>()[question], bits,
-                 keys_seen(lists, rows[question]), answers.data<std::int32_t>()[question]);
+      fmt::print("{:<{}}{:<8}{}", bin(trace.query_bin, question), bin_width,
+                 answers.values<std::int32_t>()[question], fmt::join(lists[t], " "));
       ++question;
     }
     fmt::print("\n");
