@@ -57,27 +57,28 @@ void show_theorem(const JointRecallTask& table, const TheoremOptions& options) {
   const Tensor answers = argmax_rows(model.forward(present, Tensor::from(rows), past, &trace));
   const auto lists = to_lists(trace.keys);
 
-  std::vector<std::string> words;
+  std::vector<std::string> states;
   std::size_t width = 0;
   for (std::int64_t t = 0; t < y.size(0); ++t) {
-    words.push_back(in_words(table, model, y.data<float>() + t * y.size(1)));
-    width = std::max(width, words.back().size() + 1);
+    states.push_back(in_words(table, model, y.data<float>() + t * y.size(1)));
+    width = std::max(width, states.back().size() + 1);
   }
   const auto bin = [&](const Tensor& bins, std::size_t row) {
     return fmt::format("{:0{}b}", bins.values<std::int64_t>()[row], options.hash_bits);
   };
   const auto bin_width = std::max<std::size_t>(static_cast<std::size_t>(options.hash_bits), 9) + 2;
-  const auto print_line = [&](auto position, std::string_view token, std::string_view state,
+  const auto print_line = [&](auto position, std::string_view token, std::string_view words,
                               std::string_view key_bin) {
-    fmt::print("{:>3}  {:<6}{:<{}}{:<{}}", position, token, state, width, key_bin, bin_width);
+    fmt::print("{:>3}  {:<6}{:<{}}{}", position, token, words, width, key_bin);
+    return bin_width - key_bin.size();  // to the next column
   };
-  print_line("pos", "token", "state", "key bin");
-  fmt::print("{:<{}}{:<8}{}\n", "query bin", bin_width, "answer", "sees");
+  std::size_t gap = print_line("pos", "token", "state", "key bin");
+  fmt::print("{:<{}}{:<{}}{:<8}{}\n", "", gap, "query bin", bin_width, "answer", "sees");
   std::size_t question = 0;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    print_line(t, token_label(table, tokens[t]), words[t], bin(trace.key_bin, t));
+    gap = print_line(t, token_label(table, tokens[t]), states[t], bin(trace.key_bin, t));
     if (question < rows.size() && rows[question] == static_cast<std::int32_t>(t)) {
-      fmt::print("{:<{}}{:<8}{}", bin(trace.query_bin, question), bin_width,
+      fmt::print("{:<{}}{:<{}}{:<8}{}", "", gap, bin(trace.query_bin, question), bin_width,
                  answers.values<std::int32_t>()[question], fmt::join(lists[t], " "));
       ++question;
     }
