@@ -11,6 +11,7 @@ void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app);
 void add_list_command(CLI::App& app);
+void add_prove_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 

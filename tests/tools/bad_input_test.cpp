@@ -177,6 +177,28 @@ TEST_CASE("damaged runs and checkpoints are refused and left as they are") {
   check_refused({"train", "--resume", run, "--step", "4"}, 1, "optimizer.safetensors");
 }
 
+TEST_CASE("prove: flags out of range") {
+  const auto refused = [](const std::vector<std::string>& flags, const std::string& part) {
+    std::vector<std::string> args{"prove"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    check_refused(args, 2, part);
+  };
+  refused({"--entries", "0"}, "--entries '0': expected a whole number from 1 to 4194304");
+  refused({"--entries", "4194305"}, "--entries '4194305'");
+  refused({"--entries", "16,many"}, "--entries 'many'");
+  refused({"--entries"}, "--entries");
+  refused({"--levels", "0"}, "--levels '0': expected a whole number from 1 to 4");
+  refused({"--levels", "5"}, "--levels '5'");
+  refused({"--values", "1"}, "--values '1': expected a whole number from 2");
+  refused({"--num_hash", "0"}, "--num_hash '0'");
+  refused({"--num_hash", "63"}, "--num_hash '63': expected a whole number from 1 to 62");
+  refused({"--sparse_keys", "0"}, "--sparse_keys '0'");
+  refused({"--seed", "-1"}, "--seed '-1'");
+  refused({"--show", "--entries", "17"}, "--entries 17: --show is for at most 16 entries");
+  refused({"--show", "--entries", "4,16"}, "--show is for one table");
+  refused({"--show", "--json"}, "--json");
+}
+
 TEST_CASE("verify reports files that are not fixtures and goes on") {
   const TempFolder folder;
   write_text(folder / "bad.safetensors", "not safetensors at all");
