@@ -39,6 +39,7 @@ struct BenchFlags {
   std::vector<std::string> parts, archs;
   bool quick = false, json = false;
   int threads = 0;
+  std::int64_t batch_size = 64;
 };
 
 std::string cpu_name() {
@@ -74,7 +75,8 @@ void run_bench(const BenchFlags& flags) {
   Bench bench{.report = report,
               .quick = flags.quick,
               .threads = omp_get_max_threads(),
-              .archs = flags.archs};
+              .archs = flags.archs,
+              .batch_size = flags.batch_size};
   bench::Row machine{
       .name = cpu_name(),
       .note = fmt::format("g++ {}, {} bench", __VERSION__, flags.quick ? "quick" : "full")};
@@ -105,6 +107,8 @@ void add_bench_command(CLI::App& app) {
   command->add_flag("--quick", flags->quick, "under a minute: fewer rows, lengths and runs");
   command->add_flag("--json", flags->json, "print an array of rows");
   add_number<int>(*command, "--threads", flags->threads, "threads; 0: one a core", 0, 1024);
+  add_number<std::int64_t>(*command, "--bsz", flags->batch_size, "sequences of a training step", 1,
+                           4096);
   command
       ->add_option("--arch", flags->archs,
                    "architectures of step, peer, scaling and long: BASE or BASE+SPARSE")

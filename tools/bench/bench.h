@@ -14,6 +14,7 @@ struct Bench {
   bool quick = false;
   int threads = 1;
   std::vector<std::string> archs;  ///< --arch; empty: the part's own choice
+  std::int64_t batch_size = 64;    ///< sequences of a training step
   Limits one = {}, all = {};       ///< of one thread and of `threads`, measured in this run
 
   /// How long a row may take.

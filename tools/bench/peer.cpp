@@ -94,7 +94,7 @@ void bench_against(Bench& bench, const std::string& arch, bool true_length) {
   Row row{.name = arch + (true_length ? ", true lengths" : ", padded")};
   row.note = true_length ? "PyTorch one sequence after another, each cut to its length"
                          : "PyTorch on the batch padded to 1057, as the released code trains";
-  Training training(resolved_arch(arch));
+  Training training(resolved_arch(arch), bench.batch_size);
   const Batch batch = training.batch(3);
   const Json request{{"config", Json::parse(to_json(training.model().config()))},
                      {"batch", json_of(batch)},
@@ -131,10 +131,9 @@ void bench_against(Bench& bench, const std::string& arch, bool true_length) {
 }  // namespace
 
 void bench_peer(Bench& bench) {
-  bench.report.section(
-      "peer", "The same step in PyTorch, in turn with ours (A B A B)",
-      "One batch of 64 sequences, the same threads; PyTorch's heap kept: " + allocator_text(),
-      {"median_s", "fastest_s", "peer_s", "peer_ratio"});
+  bench.report.section("peer", "The same step in PyTorch, in turn with ours (A B A B)",
+                       "One batch, the same threads; PyTorch's heap kept:\n" + allocator_text(),
+                       {"median_s", "fastest_s", "peer_s", "peer_ratio"});
   const ProcessResult there = run_process({"python3", "-c", "import torch"}, "", {});
   if (there.code != 0) {
     bench.report.add({.name = "PyTorch", .skipped = "python3 cannot import torch"});

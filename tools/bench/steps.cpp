@@ -1,6 +1,8 @@
 // hax bench step and hax bench scaling: whole training steps, as `hax train` does them.
 #include <omp.h>
 
+#include <numeric>
+
 #include "tools/bench/bench.h"
 #include "tools/bench/memory_use.h"
 #include "tools/bench/training.h"
@@ -11,13 +13,13 @@ namespace {
 constexpr double kRunSteps = 400000, kRunValidations = 800, kRunsASetting = 9;
 constexpr std::int64_t kValidationSamples = 1440;
 
-// The batches a row is about: the whole cycle of lengths, or three of it whose mean is near.
-std::vector<Batch> batches_of(const Training& training, bool quick) {
-  std::vector<Batch> batches;
-  for (std::int64_t i = 0; i < Training::kCycle; i += quick ? 4 : 1) {
-    batches.push_back(training.batch(i));
-  }
-  return batches;
+// The batches a row is about, by number: the whole cycle of lengths, or three of it.
+std::vector<std::int64_t> batch_numbers(const Training& training, bool quick) {
+  const std::int64_t cycle = training.cycle();
+  if (quick) return {0, cycle / 2, cycle - 1};
+  std::vector<std::int64_t> numbers(static_cast<std::size_t>(cycle));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
 }
 
 double mean_tokens(const std::vector<Batch>& batches) {
@@ -51,21 +53,20 @@ struct CycleTiming {
 };
 
 // A new batch is drawn for every step, as in training; equal index, equal samples.
-CycleTiming time_cycle(Training& training, const std::vector<Batch>& batches, std::int64_t stride,
+CycleTiming time_cycle(Training& training, const std::vector<std::int64_t>& numbers,
                        const Effort& effort) {
-  std::vector<std::vector<double>> seconds(batches.size());
+  std::vector<std::vector<double>> seconds(numbers.size());
   training.step(training.batch(0));
   const double start = seconds_now();
   for (std::size_t round = 0; round < effort.runs || seconds_now() - start < effort.seconds;
        ++round) {
-    for (std::size_t i = 0; i < batches.size(); ++i) {
-      const std::int64_t index = static_cast<std::int64_t>(i) * stride;
-      seconds[i].push_back(seconds_of([&] { training.step(training.batch(index)); }));
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      seconds[i].push_back(seconds_of([&] { training.step(training.batch(numbers[i])); }));
     }
   }
   CycleTiming timing;
   for (const std::vector<double>& of_batch : seconds) {
-    timing.add(Timing(of_batch), static_cast<double>(batches.size()));
+    timing.add(Timing(of_batch), static_cast<double>(numbers.size()));
   }
   return timing;
 }
@@ -73,11 +74,14 @@ CycleTiming time_cycle(Training& training, const std::vector<Batch>& batches, st
 double bench_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory;
-  Training training(config);
-  const std::vector<Batch> batches = batches_of(training, bench.quick);
-  const CycleTiming packed =
-      time_cycle(training, batches, bench.quick ? 4 : 1, bench.effort(4, bench.quick ? 1 : 3));
+  Training training(config, bench.batch_size);
+  const std::vector<std::int64_t> numbers = batch_numbers(training, bench.quick);
+  Effort effort = bench.effort(4);
+  if (bench.quick) effort.runs = 1;
+  const CycleTiming packed = time_cycle(training, numbers, effort);
   const MemoryUse use = memory.read();
+  std::vector<Batch> batches;
+  for (const std::int64_t number : numbers) batches.push_back(training.batch(number));
   Row row{.name = arch};
   packed.into(row);
   row.per_token(mean_tokens(batches))
@@ -109,11 +113,12 @@ double bench_arch(Bench& bench, const std::string& arch) {
 }
 
 void bench_generator(Bench& bench) {
-  const Training training(resolved_arch("mamba"));
-  std::int64_t index = 0;
+  const Training training(resolved_arch("mamba"), bench.batch_size);
+  std::int64_t index = 0, cycle = training.cycle(), tokens = 0;
+  for (std::int64_t i = 0; i < cycle; ++i) tokens += training.batch(i).sequences.tokens();
   Row row{.name = "drawing the batch (within each step)"};
-  row.time(measure(bench.effort(.3, 9), [&] { training.batch(index++ % Training::kCycle); }));
-  row.per_token(29632);
+  row.time(measure(bench.effort(.3, 9), [&] { training.batch(index++ % cycle); }));
+  row.per_token(static_cast<double>(tokens) / static_cast<double>(cycle));
   row.threads = 1;
   bench.report.add(row);
 }
@@ -122,7 +127,8 @@ void bench_generator(Bench& bench) {
 
 void bench_step(Bench& bench) {
   bench.report.section(
-      "step", "Training steps at the paper's setting: 64 sequences, 29,632 tokens on average",
+      "step",
+      fmt::format("Training steps of {} sequences, 463 tokens each on average", bench.batch_size),
       "Drawing the batch, forward, backward, AdamW. Floor: the arithmetic that is left after what "
       "need not\nbe done. Padded: its time on one batch, tokens/s of real tokens; speed-up: padded "
       "/ packed. Hours:\n400,000 steps and 800 validations on 1,440 samples.",
@@ -133,7 +139,7 @@ void bench_step(Bench& bench) {
                                                               : paper_archs();
   double hours = 0;
   for (const std::string& arch : archs) hours += bench_arch(bench, arch);
-  if (archs != paper_archs()) return;
+  if (archs != paper_archs() || bench.batch_size != 64) return;
   Row table{.name = fmt::format("whole table: {} settings x 9 runs", archs.size())};
   table.hours = kRunsASetting * hours;
   bench.report.add(table);
@@ -150,7 +156,7 @@ void bench_scaling(Bench& bench) {
   std::vector<std::string> archs = bench.archs.empty() ? main_archs() : bench.archs;
   if (bench.quick && bench.archs.empty()) archs.resize(1);
   for (const std::string& arch : archs) {
-    Training training(resolved_arch(arch));
+    Training training(resolved_arch(arch), bench.batch_size);
     const Batch batch = training.batch(3);
     const auto step_on = [&](int threads) {
       return [&, threads] {

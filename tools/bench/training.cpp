@@ -1,6 +1,7 @@
 #include "tools/bench/training.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "tools/bench/statistics.h"
 
@@ -38,13 +39,29 @@ std::vector<std::string> main_archs() {
           "transformer"};
 }
 
-Training::Training(const ModelConfig& config)
-    : task_(open_task(options_)),
+namespace {
+
+TrainOptions options_of(std::int64_t batch_size) {
+  TrainOptions options;
+  options.bsz = batch_size;
+  return options;
+}
+
+}  // namespace
+
+Training::Training(const ModelConfig& config, std::int64_t batch_size)
+    : options_(options_of(batch_size)),
+      task_(open_task(options_)),
       model_(std::make_unique<Model>(config)),
       parameters_(std::make_unique<Parameters>(model_->parameters())),
       gradients_(std::make_unique<Parameters>(model_->parameters())),
       optimizer_(std::make_unique<AdamW>(model_->parameters())) {
   parameters_->initialize(0);
+}
+
+std::int64_t Training::cycle() const {
+  const std::int64_t sizes = JointRecallTask{}.size_count();
+  return sizes / std::gcd(sizes, options_.bsz);
 }
 
 void Training::step(const Batch& batch) {
@@ -62,12 +79,12 @@ void Training::step(const Batch& batch) {
 }
 
 double Training::validation_seconds(std::int64_t samples) const {
-  const Batch batch = task_->batch(Split::valid, 0, kBatch);
+  const Batch batch = task_->batch(Split::valid, 0, options_.bsz);
   const DrawnInputs random(0, 0);
   const Timing timing = measure({.seconds = 0, .runs = 3}, [&] {
     evaluate_batch(*model_, *parameters_, batch, random, options_.shards);
   });
-  return timing.median * static_cast<double>(samples) / kBatch;
+  return timing.median * static_cast<double>(samples) / static_cast<double>(options_.bsz);
 }
 
 Batch filled_up(const Batch& batch) {

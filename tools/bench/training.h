@@ -23,18 +23,19 @@ std::vector<std::string> main_archs();
 
 class Training {
  public:
-  /// `config` resolved.
-  explicit Training(const ModelConfig& config);
+  /// `config` resolved; `batch_size` sequences a step.
+  explicit Training(const ModelConfig& config, std::int64_t batch_size = 64);
 
   /// The generator's order repeats its lengths after this many batches.
-  static constexpr std::int64_t kCycle = 9;
-  static constexpr std::int64_t kBatch = 64;
+  std::int64_t cycle() const;
 
   const Model& model() const { return *model_; }
-  Batch batch(std::int64_t index) const { return task_->train_batch(index * kBatch, kBatch); }
+  Batch batch(std::int64_t index) const {
+    return task_->train_batch(index * options_.bsz, options_.bsz);
+  }
   /// What `hax train` does with a batch: gradients, their norm, the update, the checks.
   void step(const Batch& batch);
-  /// Seconds to validate on `samples` samples, from one batch of 64.
+  /// Seconds to validate on `samples` samples, from one batch.
   double validation_seconds(std::int64_t samples) const;
 
  private:
