@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <unordered_set>
 #include <utility>
 
 namespace hax {
@@ -86,13 +85,14 @@ void check_gradients(const Node& node, const Grads& dx) {
 // Every node that the root depends on, newest first: an op's consumers always come before it.
 std::vector<std::shared_ptr<Node>> nodes_newest_first(const std::shared_ptr<Node>& root) {
   std::vector<std::shared_ptr<Node>> found{root};
-  std::unordered_set<const Node*> seen{root.get()};
+  root->found = true;
   for (std::size_t i = 0; i < found.size(); ++i) {
-    const std::shared_ptr<Node> node = found[i];
-    for (const Node::Edge& edge : node->inputs) {
-      if (edge.node && seen.insert(edge.node.get()).second) found.push_back(edge.node);
+    const Node& node = *found[i];  // stays where it is when `found` grows
+    for (const Node::Edge& edge : node.inputs) {
+      if (edge.node && !std::exchange(edge.node->found, true)) found.push_back(edge.node);
     }
   }
+  for (const std::shared_ptr<Node>& node : found) node->found = false;
   std::ranges::stable_sort(found, std::greater{}, [](const auto& node) { return node->sequence; });
   return found;
 }

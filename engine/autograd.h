@@ -90,6 +90,7 @@ struct Node {
   Backward backward;
   bool is_leaf = false;
   bool spent = false;  // backward() has freed it
+  bool found = false;  // by the search that is under way
 };
 
 /// Attaches the gradient of an op to its result. `backward` is called at most once, with a defined

@@ -15,6 +15,7 @@ void KeySweep::enter(std::int64_t s) {
   // One more than can be alive: slots are written before it is known whether they count.
   list_.resize(std::max(list_.size(), static_cast<std::size_t>(length) + 1));
   segments_.clear();
+  bins_.clear();
   if (!keys_.banded()) return;
   query_bin_ = keys_.query_bin.data<std::int64_t>() + begin;
   expire_ = keys_.expire.data<std::int32_t>() + begin;
@@ -22,7 +23,10 @@ void KeySweep::enter(std::int64_t s) {
   const std::int64_t* key_bin = keys_.key_bin.data<std::int64_t>() + begin;
   for (std::int32_t p = 0; p < length; ++p) {
     const std::int64_t bin = key_bin[order_[p]];
-    if (segments_.empty() || segments_.back().bin != bin) segments_.push_back({bin, p, p, p});
+    if (bins_.empty() || bins_.back() != bin) {
+      bins_.push_back(bin);
+      segments_.push_back({p, p, p});
+    }
     segments_.back().end = p + 1;
   }
 }
@@ -55,8 +59,16 @@ void KeySweep::drop_dead(std::int32_t i) {
 }
 
 void KeySweep::add_band(std::int32_t i, std::size_t& count) {
-  const auto segment = std::ranges::lower_bound(segments_, query_bin_[i], {}, &Segment::bin);
-  if (segment == segments_.end() || segment->bin != query_bin_[i]) return;
+  // A binary search without branches: which way it turns cannot be predicted.
+  const std::int64_t bin = query_bin_[i];
+  std::size_t at = 0;
+  for (std::size_t left = bins_.size(); left > 1;) {
+    const std::size_t half = left / 2;
+    at += half * static_cast<std::size_t>(bins_[at + half] <= bin);
+    left -= half;
+  }
+  if (bins_[at] != bin) return;
+  Segment* const segment = &segments_[at];
   while (segment->tail < segment->end && order_[segment->tail] <= i) ++segment->tail;
   while (segment->head < segment->tail && expire_[order_[segment->head]] <= i) ++segment->head;
   for (std::int32_t p = segment->head; p < segment->tail; ++p) {

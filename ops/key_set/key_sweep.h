@@ -30,7 +30,6 @@ class KeySweep {
  private:
   // Keys of one bin in `order`: [head, tail) are neither expired nor after the query.
   struct Segment {
-    std::int64_t bin;
     std::int32_t head, tail, end;
   };
   void take_up(std::int32_t i);
@@ -42,7 +41,8 @@ class KeySweep {
   const std::int64_t* query_bin_ = nullptr;
   const std::int32_t* expire_ = nullptr;
   const std::int32_t* order_ = nullptr;
-  std::vector<Segment> segments_;   // by bin
+  std::vector<std::int64_t> bins_;  // increasing
+  std::vector<Segment> segments_;   // one a bin
   std::vector<std::int32_t> list_;  // the shared, the other alive, then the last query's band
   std::vector<std::int32_t> rest_;
   std::size_t shared_ = 0, alive_ = 0;

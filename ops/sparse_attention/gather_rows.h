@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace hax {
 
@@ -45,15 +46,20 @@ class DotTile {
 // Room for one number a key in whole tiles.
 std::size_t tiles_for(std::size_t keys) { return (keys + kTile - 1) / kTile * kTile; }
 
-// Row of M of the z-th key; of the last key beyond the end.
+// 64 bytes of numbers as they lie in memory, at any address.
 template <class T>
-const T* row_of(const T* M, std::int64_t dim, KeyList list, std::size_t z) {
-  return M + list[std::min(z, list.size() - 1)] * dim;
-}
+using Pack [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
+template <class T>
+constexpr std::int64_t kPackSize = 64 / static_cast<std::int64_t>(sizeof(T));
 
-// Dot product `slot` of the tile := x . m. With kAdd, in the same pass, d += w x.
-template <bool kAdd, class T>
-void dot(DotTile<T>& tile, std::size_t slot, const T* x, const T* m, std::int64_t dim, T w = 0,
+// The number of features as a constant, which leaves no loops in a dot product.
+template <std::int64_t kDim>
+using Fixed = std::integral_constant<std::int64_t, kDim>;
+
+// Dot product `slot` of the tile := x . m. With kAdd, in the same pass, d += w x. Dim is an integer
+// or Fixed.
+template <bool kAdd, class T, class Dim>
+void dot(DotTile<T>& tile, std::size_t slot, const T* x, const T* m, Dim dim, T w = 0,
          T* d = nullptr) {
   alignas(64) T sum[kLanes];
   const std::int64_t whole = dim / kLanes * kLanes;
@@ -78,9 +84,9 @@ void dot(DotTile<T>& tile, std::size_t slot, const T* x, const T* m, std::int64_
 
 // product[z] = x . M[list[z]], and with kScatter, in the same pass, dM[list[z]] += weight[z] x.
 // Whole tiles of products are written.
-template <bool kScatter, class T>
-void dots(const T* x, const T* M, std::int64_t dim, KeyList list, T* product,
-          const T* weight = nullptr, T* dM = nullptr) {
+template <bool kScatter, class T, class Dim>
+void dots(const T* x, const T* M, Dim dim, KeyList list, T* product, const T* weight = nullptr,
+          T* dM = nullptr) {
   DotTile<T> tile;
   for (std::size_t first = 0; first < list.size(); first += kTile) {
     const std::size_t count = std::min(kTile, list.size() - first);
@@ -140,22 +146,45 @@ void shared_dots(const T* x, const T* M, std::int64_t dim, KeyList list, T* cons
   }
 }
 
-// y = sum_z weight[z] M[list[z]], where the weights are 0 up to the end of the tile.
+// kPacks packs of y = sum_z weight[z] M[list[z]], kept in registers. Where they are too few to hide
+// the latency of their sums, kWays keys go side by side.
+template <int kPacks, int kWays, class T>
+void weighted_packs(const T* weight, const T* M, std::int64_t dim, KeyList list, T* y) {
+  Pack<T> sum[kWays][kPacks] = {};
+  const auto add = [&](std::size_t z, Pack<T>(&to)[kPacks]) {
+    const auto* m = reinterpret_cast<const Pack<T>*>(M + list[z] * dim);
+    for (int p = 0; p < kPacks; ++p) to[p] += weight[z] * m[p];
+  };
+  std::size_t z = 0;
+  for (; z + kWays <= list.size(); z += kWays) {
+    for (std::size_t w = 0; w < kWays; ++w) add(z + w, sum[w]);
+  }
+  for (; z < list.size(); ++z) add(z, sum[0]);
+  auto* out = reinterpret_cast<Pack<T>*>(y);
+  for (int p = 0; p < kPacks; ++p) {
+    for (int w = 1; w < kWays; ++w) sum[0][p] += sum[w][p];
+    out[p] = sum[0][p];
+  }
+}
+
+// y = sum_z weight[z] M[list[z]]
 template <class T>
 void weighted_sum(const T* weight, const T* M, std::int64_t dim, KeyList list, T* y) {
-  std::fill_n(y, dim, T{0});
-  for (std::size_t z = 0; z < list.size(); z += 8) {
-    const T *m0 = row_of(M, dim, list, z), *m1 = row_of(M, dim, list, z + 1);
-    const T *m2 = row_of(M, dim, list, z + 2), *m3 = row_of(M, dim, list, z + 3);
-    const T *m4 = row_of(M, dim, list, z + 4), *m5 = row_of(M, dim, list, z + 5);
-    const T *m6 = row_of(M, dim, list, z + 6), *m7 = row_of(M, dim, list, z + 7);
-    const T w0 = weight[z], w1 = weight[z + 1], w2 = weight[z + 2], w3 = weight[z + 3];
-    const T w4 = weight[z + 4], w5 = weight[z + 5], w6 = weight[z + 6], w7 = weight[z + 7];
+  constexpr std::int64_t kPack = kPackSize<T>;
+  std::int64_t e = 0;
+  for (; e + 8 * kPack <= dim; e += 8 * kPack) {
+    weighted_packs<8, 1>(weight, M + e, dim, list, y + e);
+  }
+  for (; e + 2 * kPack <= dim; e += 2 * kPack) {
+    weighted_packs<2, 4>(weight, M + e, dim, list, y + e);
+  }
+  for (; e + kPack <= dim; e += kPack) weighted_packs<1, 8>(weight, M + e, dim, list, y + e);
+  if (e == dim) return;
+  std::fill(y + e, y + dim, T{0});
+  for (std::size_t z = 0; z < list.size(); ++z) {
+    const T* m = M + list[z] * dim;
 #pragma omp simd
-    for (std::int64_t e = 0; e < dim; ++e) {
-      y[e] = y[e] + w0 * m0[e] + w1 * m1[e] + w2 * m2[e] + w3 * m3[e] + w4 * m4[e] + w5 * m5[e] +
-             w6 * m6[e] + w7 * m7[e];
-    }
+    for (std::int64_t rest = e; rest < dim; ++rest) y[rest] += weight[z] * m[rest];
   }
 }
 

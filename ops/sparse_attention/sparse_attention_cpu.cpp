@@ -50,6 +50,16 @@ struct Softmax {
   T largest, inverse_sum;
 };
 
+// score[z] = q . K[list[z]]. Sixteen states are what the paper's models have.
+template <class T>
+void scores(const T* q, const T* K, std::int64_t states, KeyList list, T* score) {
+  if (states == 16) {
+    dots<false>(q, K, Fixed<16>{}, list, score);
+  } else {
+    dots<false>(q, K, states, list, score);
+  }
+}
+
 // exp(entry - largest); 0 beyond the keys.
 template <class T>
 void exponentials(Row<T> row, T largest) {
@@ -162,7 +172,7 @@ void sparse_attention_forward(Cpu, const Tensor& Q, const Tensor& K, const Tenso
         const KeyList list = sweep.keys_of(wanted.position(r, s));
         T* result = out + r * channels;
         if (!list.empty()) {
-          dots<false>(q + r * states, k, states, list, weight);
+          scores(q + r * states, k, states, list, weight);
           const Softmax<T> row = softmax_row(Row<T>{weight, list.size()});
           saved[2 * r] = row.largest;
           saved[2 * r + 1] = row.inverse_sum;
@@ -189,6 +199,7 @@ class BackwardRows {
         weights_(row_buffer(sequences, kTogether, dtype_of<T>)),
         dscores_(row_buffer(sequences, kTogether, dtype_of<T>)),
         uniform_(states, channels) {
+    for (auto& list : list_) list.reserve(static_cast<std::size_t>(weights_.size(1)));
     for (std::size_t b = 0; b < kTogether; ++b) {
       weight_[b] = weights_.data<T>() + static_cast<std::int64_t>(b) * weights_.size(1);
       dscore_[b] = dscores_.data<T>() + static_cast<std::int64_t>(b) * dscores_.size(1);
@@ -207,7 +218,7 @@ class BackwardRows {
   void take_up(std::size_t b, KeyList list, const T* q, Softmax<T> softmax) {
     list_[b].assign(list.begin(), list.end());
     if (list.empty()) return;
-    dots<false>(q, K_, states_, list, weight_[b]);
+    scores(q, K_, states_, list, weight_[b]);
     softmax_again(softmax, Row<T>{weight_[b], list.size()});
   }
   // The lists of all kTogether rows begin with the same `shared` keys: their part of dV.
@@ -247,12 +258,19 @@ void sparse_attention_backward(Cpu, const Tensor& dy, const Tensor& Q, const Ten
                                const Tensor& V, const Tensor& softmax, const KeySet& keys,
                                const Tensor& rows, EmptyRows empty, Tensor& dQ, Tensor& dK,
                                Tensor& dV) {
-  fill(dK, 0);
-  fill(dV, 0);
   visit_float(Q.dtype(), [&]<class T>() {
     const std::int64_t states = Q.size(1), channels = V.size(1);
     const T *q = Q.data<T>(), *g = dy.data<T>(), *saved = softmax.data<T>();
     T* dq = dQ.data<T>();
+    // Rows of dK and dV become zero shortly before the first query adds to them, not in a pass of
+    // their own that would leave the cache again.
+    std::int64_t zeroed = 0;
+    const auto zero_up_to = [&](std::int64_t token) {
+      if (token <= zeroed) return;
+      std::fill(dK.data<T>() + zeroed * states, dK.data<T>() + token * states, T{0});
+      std::fill(dV.data<T>() + zeroed * channels, dV.data<T>() + token * channels, T{0});
+      zeroed = token;
+    };
     BackwardRows<T> backward_rows(keys.sequences, states, channels);
     KeySweep sweep(keys);
     const WantedRows wanted(keys.sequences, rows);
@@ -273,14 +291,17 @@ void sparse_attention_backward(Cpu, const Tensor& dy, const Tensor& Q, const Ten
                                 sweep.keys_of(wanted.position(t, s)), q + t * states,
                                 {saved[2 * t], saved[2 * t + 1]});
         }
+        zero_up_to(begin + wanted.position(next - 1, s) + 1);
         if (shared > 0) backward_rows.share(shared, g + r * channels);
         for (std::int64_t t = r; t < next; ++t) {
           backward_rows.finish(static_cast<std::size_t>(t - r), shared, q + t * states,
                                g + t * channels, empty, dq + t * states);
         }
       }
+      zero_up_to(keys.sequences.end(s));  // what empty rows send reaches all of it
       backward_rows.leave();
     });
+    zero_up_to(keys.sequences.tokens());
   });
 }
 

@@ -142,7 +142,8 @@ Rows every_third(std::int64_t tokens) {
 TEST_CASE("sparse attention equals dense softmax over the listed keys") {
   const Sequences packs[] = {Sequences::single(0), Sequences::single(1), Sequences::single(75),
                              Sequences::of_lengths({0, 6, 1, 40, 0, 23}, {4, 9, 1, 64, 0, 23})};
-  const std::pair<std::int64_t, std::int64_t> sizes[] = {{1, 1}, {5, 19}, {16, 32}, {33, 7}};
+  const std::pair<std::int64_t, std::int64_t> sizes[] = {
+      {1, 1}, {5, 19}, {16, 32}, {33, 7}, {16, 187}};
   for (const Sequences& sequences : packs) {
     const auto sets = key_sets(sequences);
     for (std::size_t set = 0; set < sets.size(); ++set) {
