@@ -33,12 +33,13 @@ void GrowingKeys::append(const KeyMemory& piece) {
   append(V_, piece.V.value());
   append(score_, piece.score);
   append(key_bin_, piece.key_bin);
+  started_ = true;
   rows_ = needed;
 }
 
 void GrowingKeys::append(Tensor& to, const Tensor& from) {
-  check(rows_ == 0 || to.defined() == from.defined(),
-        "growing_keys: a piece lacks a tensor that others have");
+  check(!started_ || to.defined() == from.defined(),
+        "growing_keys: a piece lacks a tensor that others have, or has one that they lack");
   if (!from.defined()) return;
   if (!to.defined() || to.size(0) < room_) {
     Tensor larger = room_for(room_, from);
@@ -54,6 +55,12 @@ void GrowingKeys::append(Tensor& to, const Tensor& from) {
 
 void GrowingKeys::keep(const Tensor& rows) {
   const auto kept = rows.values<std::int32_t>();
+  std::int32_t before = -1;
+  for (const std::int32_t row : kept) {
+    check(row > before && row < rows_,
+          "growing_keys: row {} follows {}, expected increasing rows below {}", row, before, rows_);
+    before = row;
+  }
   for (Tensor* tensor : {&position_, &K_, &V_, &score_, &key_bin_}) {
     if (!tensor->defined()) continue;
     std::int64_t to = 0;

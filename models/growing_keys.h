@@ -18,13 +18,15 @@ class GrowingKeys {
   /// Adds the keys of a piece; all pieces have the same tensors. Throws Error unless `piece` is one
   /// sequence whose rows fit those before.
   void append(const KeyMemory& piece);
-  /// Keeps these rows only: int32, increasing.
+  /// Keeps these rows only: int32, increasing. Views taken before hold other rows afterwards.
+  /// Throws Error on rows that do not exist.
   void keep(const Tensor& rows);
 
  private:
   void append(Tensor& to, const Tensor& from);
 
   std::int64_t rows_ = 0, room_ = 0;
+  bool started_ = false;                       // which tensors there are is settled
   Tensor position_, K_, V_, score_, key_bin_;  // [room, ...], or undefined
 };
 

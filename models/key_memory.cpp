@@ -64,6 +64,9 @@ Tensor rows_after(const Sequences& memory, const Sequences& piece, const Tensor&
   std::int64_t s = 0;
   for (std::int64_t r = 0; r < after.numel(); ++r) {
     const std::int64_t row = rows.defined() ? rows.data<std::int32_t>()[r] : r;
+    check(piece.begin(s) <= row && row < piece.tokens(),
+          "key_memory: row {} of a piece of {} tokens, expected increasing rows of it", row,
+          piece.tokens());
     while (row >= piece.end(s)) ++s;
     out[r] = static_cast<std::int32_t>(row + memory.end(s));
   }

@@ -22,10 +22,11 @@ struct KeyMemory {
 
 /// Positions of the rows of a piece, int64 [T], when seen[s] tokens of sequence s came before it.
 Tensor positions_after(const std::vector<std::int64_t>& seen, const Sequences& piece);
-/// The memory's rows followed by the piece's, in every sequence. A memory without rows may lack its
-/// tensors.
+/// The memory's rows followed by the piece's, in every sequence, with the tensors that the piece
+/// has. A memory without rows may lack its tensors.
 KeyMemory join(const KeyMemory& memory, const KeyMemory& piece);
-/// Rows of the joined pack that hold the rows wanted (undefined: all) of the piece. int32 [R].
+/// Rows of the joined pack that hold the rows wanted (increasing; undefined: all) of the piece.
+/// int32 [R]. Throws Error on rows that the piece does not have.
 Tensor rows_after(const Sequences& memory, const Sequences& piece, const Tensor& rows);
 /// The pack that is left when only `rows`, increasing, are kept of `joined`.
 Sequences surviving_sequences(const Sequences& joined, const Tensor& rows);

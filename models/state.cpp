@@ -47,10 +47,10 @@ Var convolve(const Var& x, const Var& weight, const Var& bias, const Sequences& 
   const bool first = tail->sequences.tokens() == 0;
   const Var rows = first ? x : join_rows(tail->rows, tail->sequences, x, sequences);
   const Var y = causal_conv1d(rows, weight, bias, joined);
-  const Tensor present = rows_after(tail->sequences, sequences, {});
   // The kernel reaches back over its width, as a window of keys does.
   const KeySet reach = window_keys(joined, weight.size(2));
   const Tensor last = surviving_rows(reach);
+  const Tensor present = first ? Tensor{} : rows_after(tail->sequences, sequences, {});
   *tail = {surviving_sequences(joined, last), take_rows(rows, last)};
   return first ? y : take_rows(y, present);
 }

@@ -35,7 +35,7 @@ struct ModelState {
   std::vector<std::int64_t> seen;  ///< [S] tokens so far
   std::vector<MixerState> layers;
 
-  /// Numbers carried by all sequences together, positions and counts included.
+  /// Numbers carried by all sequences together, with positions and the one count of tokens.
   std::int64_t numbers() const;
   /// The same numbers without the graph that made them.
   ModelState detached() const;

@@ -21,6 +21,8 @@ TheoremOptions checked(const TheoremOptions& options) {
   check(options.keys >= least, "theorem: {} keys, expected at least {}", options.keys, least);
   check(options.dilation >= 1, "theorem: the dilation is {}, expected at least 1",
         options.dilation);
+  check(options.center != LshCenter::sequence,
+        "theorem: centring on the sequence looks ahead, expected none or causal");
   return options;
 }
 
@@ -164,9 +166,11 @@ Var TheoremModel::attend(const Var& y, const Tensor& rows, State& state, Trace* 
   const KeySet keys = select(memory, query_bin, here);
   const Var found = sparse_attention(Q, memory.K, memory.V, keys, here);
   if (trace != nullptr) {
+    KeySet seen = keys;  // its bins are a view of the memory, whose rows may move below
+    if (seen.key_bin.defined()) seen.key_bin = seen.key_bin.clone();
     *trace = {.key_bin = piece.key_bin,
               .query_bin = query_bin,
-              .keys = keys,
+              .keys = seen,
               .position = memory.position.clone(),
               .rows = here};
   }

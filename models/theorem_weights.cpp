@@ -40,6 +40,15 @@ void select(Tensor& weight, std::int64_t row, std::int64_t channel, std::int64_t
 }  // namespace
 
 TheoremChannels::TheoremChannels(const RecallTokens& tokens) {
+  check(!tokens.levels.empty(), "theorem: no levels, expected at least one");
+  const auto require_tokens = [&](const char* what, RecallTokens::Range range) {
+    check(range.first >= 0 && range.count >= 1 && range.first <= tokens.vocabulary - range.count,
+          "theorem: {}: {} tokens from {}, expected one or more inside the vocabulary of "
+          "{}",
+          what, range.count, range.first, tokens.vocabulary);
+  };
+  for (const RecallTokens::Range& range : tokens.levels) require_tokens("a level", range);
+  require_tokens("values", tokens.values);
   std::int64_t next = 0;
   for (const RecallTokens::Range& range : tokens.levels) {
     level.push_back(next);

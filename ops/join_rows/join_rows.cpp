@@ -26,6 +26,8 @@ void require_fit(const Tensor& a, const Sequences& past, const Tensor& b,
   for (int axis = 1; fits && axis < a.rank(); ++axis) fits = a.size(axis) == b.size(axis);
   check(fits, "join_rows: {} {} and {} {}, expected one type and rows of one shape",
         name_of(a.dtype()), a.shape(), name_of(b.dtype()), b.shape());
+  check(past.count() == present.count(), "join_rows: {} sequences cannot be followed by {}",
+        past.count(), present.count());
   past.require_tokens("join_rows", a.size(0));
   present.require_tokens("join_rows", b.size(0));
 }

@@ -279,6 +279,21 @@ TEST_CASE("theorem: options and tokens out of range") {
         }) == "theorem: 1 keys, expected at least 2");
   CHECK(refused([](TheoremOptions& o) { o.dilation = 0; }) ==
         "theorem: the dilation is 0, expected at least 1");
+  CHECK(refused([](TheoremOptions& o) { o.center = LshCenter::sequence; }) ==
+        "theorem: centring on the sequence looks ahead, expected none or causal");
+  const auto refused_tokens = [&](auto change) {
+    RecallTokens tokens = recall.roles;
+    change(tokens);
+    return error_of([&] { TheoremModel(tokens, {}); });
+  };
+  CHECK(refused_tokens([](RecallTokens& t) { t.levels.clear(); }) ==
+        "theorem: no levels, expected at least one");
+  CHECK(refused_tokens([](RecallTokens& t) {
+          t.levels[0].count = 0;
+        }).starts_with("theorem: a level: 0 tokens from "));
+  CHECK(refused_tokens([](RecallTokens& t) {
+          t.values = {t.vocabulary - 1, 2};
+        }).starts_with("theorem: values: 2 tokens from "));
   const TheoremModel model(recall.roles, {});
   TheoremModel::State state;
   CHECK_THROWS_AS(model.forward(Tensor::from(std::vector<std::int32_t>{99}),
@@ -322,8 +337,14 @@ TEST_CASE("growing keys: appended rows stay, kept rows move up") {
   holds({0, 2, 3, 6});
   keys.append(piece(7, 4));
   holds({0, 2, 3, 6, 7, 8, 9, 10});
+  CHECK(error_of([&] {
+          keys.keep(Tensor::from(std::vector<std::int32_t>{0, 8}));
+        }) == "growing_keys: row 8 follows 0, expected increasing rows below 8");
   keys.keep(Tensor::empty({0}, DType::int32));
   holds({});
+  KeyMemory bare = piece(11, 1);
+  bare.position = {};
+  CHECK_THROWS_AS(keys.append(bare), Error);
   keys.append(piece(11, 1));
   holds({11});
   KeyMemory two = piece(12, 2);

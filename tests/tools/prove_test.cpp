@@ -74,6 +74,17 @@ TEST_CASE("prove: the theorem holds, the others fail, the bounds are the paper's
   CHECK(most < 0.2);
 }
 
+TEST_CASE("prove: what queries see is counted right when old keys are dropped") {
+  const nlohmann::json json =
+      prove({"--entries", "1024", "--num_hash", "30", "--sparse_keys", "1"});
+  const auto& lsh = json["sizes"][0]["lsh"];
+  INFO(lsh.dump());
+  CHECK(lsh["own_key_seen"].get<double>() > 0.9);
+  CHECK(lsh["keys_mean"].get<double>() >= lsh["own_key_seen"].get<double>());
+  CHECK(lsh["keys_max"] == 1);
+  CHECK(lsh["own_key_seen"].get<double>() <= lsh["accuracy"].get<double>());
+}
+
 TEST_CASE("prove: tables that do not split evenly get the entries asked for or a few more") {
   const nlohmann::json json = prove({"--entries", "1,2,20,100", "--levels", "3"});
   const std::vector<std::string> tables{"1 x 1 x 1", "1 x 1 x 2", "3 x 3 x 3", "5 x 5 x 4"};
