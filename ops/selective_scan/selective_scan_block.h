@@ -1,33 +1,18 @@
 // The inner loops of the selective scan on the CPU: some states of one block of channels over
 // one chunk of tokens. Included by selective_scan_cpu.cpp alone.
 //
-// Vectorised over channels: a block fills a 64-byte vector. What runs from token to token sits in
-// local arrays, and the functions stay out of line, so that GCC keeps those arrays in registers.
+// Vectorised over channels: a block fills a register. What runs from token to token sits in local
+// arrays, and the functions stay out of line, so that GCC keeps those arrays in registers.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "ops/selective_scan/selective_scan_kernels.h"
-#include "ops/vector_math.h"
+#include "ops/selective_scan/selective_scan_vector.h"
 
 namespace hax::scan {
-
-/// Channels of a block.
-template <class T>
-inline constexpr int kLanes = 64 / sizeof(T);
-
-/// One number for each channel of a block. Channels past the last are zero in every input, which
-/// keeps them zero throughout.
-template <class T>
-struct alignas(64) Lanes {
-  T v[kLanes<T>];
-};
-
-/// The same for each token of a chunk.
-template <class T>
-using Tile = std::array<Lanes<T>, kScanChunk>;
 
 /// States worked on at once: what they share is then loaded and stored once for all, and the
 /// processor finds independent chains of operations.
@@ -41,46 +26,14 @@ void for_each_group(std::int64_t state, F f) {
   for (; n < state; ++n) f.template operator()<1>(n);
 }
 
-/// Copies a block. GCC would make a memcpy in two halves of a loop; the load of the whole that
-/// follows could then not be forwarded from the stores and would wait until they have retired.
-template <class T>
-void copy_lanes(const T* from, T* to) {
-  using Whole [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
-  *reinterpret_cast<Whole*>(to) = *reinterpret_cast<const Whole*>(from);
-}
+/// Some tokens of a sequence, and for each the row of y and C, or -1: nobody reads it.
+struct Chunk {
+  std::int64_t begin, len;
+  std::array<std::int64_t, kScanChunk> row;
+};
 
-/// Reads the channels of a block, of which only `width` may exist.
-template <class T>
-void load(const T* from, std::int64_t width, Lanes<T>& to) {
-  if (width >= kLanes<T>) {
-    copy_lanes(from, to.v);
-  } else {
-    std::fill_n(std::copy_n(from, width, to.v), kLanes<T> - width, T(0));
-  }
-}
-
-template <class T>
-void store(const Lanes<T>& from, std::int64_t width, T* to) {
-  if (width >= kLanes<T>) {
-    copy_lanes(from.v, to);
-  } else {
-    std::copy_n(from.v, width, to);
-  }
-}
-
-/// The sums over the lanes of `count` blocks, in their place: neighbours are added until one number
-/// a block is left.
-template <class T>
-const T* sum_lanes(Lanes<T>* blocks, std::int64_t count) {
-  T* x = blocks->v;
-  for (std::int64_t lanes = kLanes<T> / 2; lanes >= 1; lanes /= 2) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < count * lanes; ++j) x[j] = x[2 * j] + x[2 * j + 1];
-  }
-  return x;
-}
-
-/// B or C of a chunk, from one state on: (i, j) is that of token i and the j-th state from there.
+/// B of a chunk's tokens or C of all rows, from one state on: (i, j) is that of token or row i and
+/// the j-th state from there.
 template <class T>
 struct Columns {
   const T* data;
@@ -88,104 +41,134 @@ struct Columns {
   T operator()(std::int64_t i, int j) const { return data[i * stride + j]; }
 };
 
-/// What all states of a block share: u, dt and drive = dt u.
+/// What all states of a block share at a token.
 template <class T>
-struct BlockInputs {
-  Tile<T> u, dt, drive;
+struct Token {
+  Vec<T> u, dt, drive;  // drive = dt u
+  Vec<T> y;             // in the backward its gradient; where nobody reads y it is not set
+  Vec<T> dh_B;          // backward: the sum over states of dh B
+  Vec<T> dexponent;     // backward: the sum over states of d loss / d (dt A) times rate
 };
+template <class T>
+using Tile = std::array<Token<T>, kScanChunk>;
 
-/// kStates states at once: h_t = 2^(dt_t rate) h_{t-1} + drive_t B_t and y_t += C_t h_t, from h =
-/// carry and back into it.
-template <int kStates, class T>
-[[gnu::noinline]] void scan_states(std::int64_t len, const BlockInputs<T>& in, const Lanes<T>* rate,
-                                   Columns<T> B, Columns<T> C, Lanes<T>* carry, Tile<T>& y) {
-  T h[kStates][kLanes<T>];
-  for (int j = 0; j < kStates; ++j) copy_lanes(carry[j].v, h[j]);
-  for (std::int64_t i = 0; i < len; ++i) {
-#pragma omp simd
-    for (int k = 0; k < kLanes<T>; ++k) {
-      T sum = y[i].v[k];
-      for (int j = 0; j < kStates; ++j) {
-        const T decay = fast_exp2(in.dt[i].v[k] * rate[j].v[k]);
-        h[j][k] = decay * h[j][k] + in.drive[i].v[k] * B(i, j);
-        sum += C(i, j) * h[j][k];
-      }
-      y[i].v[k] = sum;
-    }
+/// kStates states at once: h_t = 2^(dt_t rate) h_{t-1} + drive_t B_t, from h = carry and back into
+/// it, and y_t += C_t h_t where somebody reads y_t.
+template <int kStates, bool kVanishing, class T>
+[[gnu::noinline]] void scan_states(const Chunk& chunk, const Lanes<T>* rate, Columns<T> B,
+                                   Columns<T> C, Lanes<T>* carry, Tile<T>& tile) {
+  const Decay<T, kVanishing> decay_of;
+  Vec<T> h[kStates];
+#pragma GCC unroll 4
+  for (int j = 0; j < kStates; ++j) h[j] = carry[j].v;
+  for (std::int64_t i = 0; i < chunk.len; ++i) {
+    Token<T>& token = tile[i];
+    const Vec<T> dt = token.dt, drive = token.drive;
+#pragma GCC unroll 4
+    for (int j = 0; j < kStates; ++j) h[j] = decay_of(dt, rate[j].v) * h[j] + drive * B(i, j);
+    const std::int64_t row = chunk.row[i];
+    if (row < 0) continue;
+    Vec<T> y = token.y;
+#pragma GCC unroll 4
+    for (int j = 0; j < kStates; ++j) y += C(row, j) * h[j];
+    token.y = y;
   }
-  for (int j = 0; j < kStates; ++j) copy_lanes(h[j], carry[j].v);
+#pragma GCC unroll 4
+  for (int j = 0; j < kStates; ++j) carry[j].v = h[j];
 }
 
-/// What the backward of a state needs again: h before each token and after the last, and the
-/// decays.
-template <class T>
-struct StateTrace {
-  std::array<Lanes<T>, kScanChunk + 1> h;
-  Tile<T> decay;
+/// What the backward of kStates states needs again: h before each token and after the last, and the
+/// decays. What belongs to a token lies together.
+template <int kStates, class T>
+struct Trace {
+  static constexpr std::int64_t kSize = 2 * kStates * (kScanChunk + 1);
+  Lanes<T>* data;
+  Vec<T>& h(std::int64_t i, int j) const { return data[2 * i * kStates + j].v; }
+  Vec<T>& decay(std::int64_t i, int j) const { return data[(2 * i + 1) * kStates + j].v; }
 };
 
 /// Fills the traces of kStates states from their h[0].
-template <int kStates, class T>
-[[gnu::noinline]] void trace_states(std::int64_t len, const BlockInputs<T>& in,
-                                    const Lanes<T>* rate, Columns<T> B, StateTrace<T>* trace) {
-  T h[kStates][kLanes<T>];
-  for (int j = 0; j < kStates; ++j) copy_lanes(trace[j].h[0].v, h[j]);
-  for (std::int64_t i = 0; i < len; ++i) {
-#pragma omp simd
-    for (int k = 0; k < kLanes<T>; ++k) {
-      for (int j = 0; j < kStates; ++j) {
-        const T decay = fast_exp2(in.dt[i].v[k] * rate[j].v[k]);
-        h[j][k] = decay * h[j][k] + in.drive[i].v[k] * B(i, j);
-        trace[j].decay[i].v[k] = decay;
-        trace[j].h[i + 1].v[k] = h[j][k];
-      }
+template <int kStates, bool kVanishing, class T>
+[[gnu::noinline]] void trace_states(const Chunk& chunk, const Tile<T>& tile, const Lanes<T>* rate,
+                                    Columns<T> B, Trace<kStates, T> trace) {
+  const Decay<T, kVanishing> decay_of;
+  Vec<T> h[kStates];
+#pragma GCC unroll 4
+  for (int j = 0; j < kStates; ++j) h[j] = trace.h(0, j);
+  for (std::int64_t i = 0; i < chunk.len; ++i) {
+    const Vec<T> dt = tile[i].dt, drive = tile[i].drive;
+#pragma GCC unroll 4
+    for (int j = 0; j < kStates; ++j) {
+      const Vec<T> decay = decay_of(dt, rate[j].v);
+      h[j] = decay * h[j] + drive * B(i, j);
+      trace.decay(i, j) = decay;
+      trace.h(i + 1, j) = h[j];
     }
   }
 }
 
-/// Sums over the states of a block, from which du and ddt follow.
-template <class T>
-struct BlockSums {
-  Tile<T> dh_B;       // of dh B
-  Tile<T> dexponent;  // of d loss / d (dt A) times rate
+/// Gradients of B and C at the tokens of a chunk for kStates states, channel by channel.
+template <int kStates, class T>
+struct ColumnSums {
+  static constexpr std::int64_t kSize = 2 * kStates * kScanChunk;
+  Lanes<T>* data;
+  Vec<T>& dB(std::int64_t i, int j) const { return data[2 * i * kStates + j].v; }
+  Vec<T>& dC(std::int64_t i, int j) const { return data[(2 * i + 1) * kStates + j].v; }
 };
 
+/// Zero for numbers close to the denormal ones. A gradient that only decays would end there and
+/// stay, since the smallest of them times 0.6 rounds to itself, and arithmetic on them takes a
+/// hundred times as long.
+template <class T>
+Vec<T> forget_tiny(Vec<T> x) {
+  constexpr T kTiny = std::numeric_limits<T>::min() * (1 << 30);
+  const Vec<T> size = x < 0 ? -x : x;
+  return size < kTiny ? Vec<T>{} : x;
+}
+
 /// The adjoint of scan_states. carry: d loss / d h that arrives from later chunks, and then the one
-/// for earlier chunks. Adds to dA, dB and dC, channel by channel, the latter two at each token.
+/// for earlier chunks. Adds to the sums of the tile, to dA, dB and, where somebody reads y, dC.
 template <int kStates, class T>
-[[gnu::noinline]] void adjoint_states(std::int64_t len, const BlockInputs<T>& in, const Tile<T>& dy,
-                                      const StateTrace<T>* trace, const Lanes<T>* rate,
-                                      Columns<T> B, Columns<T> C, Lanes<T>* carry,
-                                      BlockSums<T>& sums, Lanes<T>* dA, Tile<T>* dB, Tile<T>* dC) {
-  T g[kStates][kLanes<T>], da[kStates][kLanes<T>];
+[[gnu::noinline]] void adjoint_states(const Chunk& chunk, Tile<T>& tile,
+                                      const Trace<kStates, T> trace, const Lanes<T>* rate,
+                                      Columns<T> B, Columns<T> C, Lanes<T>* carry, Lanes<T>* dA,
+                                      const ColumnSums<kStates, T> sums) {
+  Vec<T> dh[kStates], da[kStates], after[kStates];
+#pragma GCC unroll 4
   for (int j = 0; j < kStates; ++j) {
-    copy_lanes(carry[j].v, g[j]);
-    copy_lanes(Lanes<T>{}.v, da[j]);
+    dh[j] = carry[j].v;
+    da[j] = Vec<T>{};
+    after[j] = trace.h(chunk.len, j);
   }
-  for (std::int64_t i = len - 1; i >= 0; --i) {
-#pragma omp simd
-    for (int k = 0; k < kLanes<T>; ++k) {
-      T dh_B = sums.dh_B[i].v[k], dexponent = sums.dexponent[i].v[k];
+  for (std::int64_t i = chunk.len - 1; i >= 0; --i) {
+    Token<T>& token = tile[i];
+    if (const std::int64_t row = chunk.row[i]; row >= 0) {
+      const Vec<T> dy = token.y;
+#pragma GCC unroll 4
       for (int j = 0; j < kStates; ++j) {
-        const T decay = trace[j].decay[i].v[k], from_y = dy[i].v[k] * C(i, j);
-        const T dh = g[j][k] + from_y;
-        dC[j][i].v[k] += dy[i].v[k] * trace[j].h[i + 1].v[k];
-        dB[j][i].v[k] += dh * in.drive[i].v[k];
-        dh_B += dh * B(i, j);
-        // dh decay, in the form that waits for one operation of the token after, not for two.
-        g[j][k] = g[j][k] * decay + from_y * decay;
-        const T q = g[j][k] * trace[j].h[i].v[k];
-        dexponent += q * rate[j].v[k];
-        da[j][k] += q * in.dt[i].v[k];
+        dh[j] += dy * C(row, j);
+        sums.dC(i, j) += dy * after[j];
       }
-      sums.dh_B[i].v[k] = dh_B;
-      sums.dexponent[i].v[k] = dexponent;
     }
+    const Vec<T> dt = token.dt, drive = token.drive;
+    Vec<T> dh_B = token.dh_B, dexponent = token.dexponent;
+#pragma GCC unroll 4
+    for (int j = 0; j < kStates; ++j) {
+      sums.dB(i, j) += dh[j] * drive;
+      dh_B += dh[j] * B(i, j);
+      after[j] = trace.h(i, j);
+      dh[j] *= trace.decay(i, j);
+      const Vec<T> q = dh[j] * after[j];
+      dexponent += q * rate[j].v;
+      da[j] += q * dt;
+    }
+    token.dh_B = dh_B;
+    token.dexponent = dexponent;
   }
+#pragma GCC unroll 4
   for (int j = 0; j < kStates; ++j) {
-    copy_lanes(g[j], carry[j].v);
-#pragma omp simd
-    for (int k = 0; k < kLanes<T>; ++k) dA[j].v[k] += da[j][k];
+    carry[j].v = forget_tiny<T>(dh[j]);
+    dA[j].v += da[j];
   }
 }
 

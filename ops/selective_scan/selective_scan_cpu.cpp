@@ -15,23 +15,19 @@ namespace {
 
 using namespace scan;
 
-// Some tokens of a sequence, and for each the row of y and C, or -1: nobody reads it.
-struct Chunk {
-  std::int64_t begin, len;
-  std::array<std::int64_t, kScanChunk> row;
-};
-
 // The inputs, laid out for blocks.
 template <class T>
 struct Inputs {
   std::int64_t dim, state, blocks;
   const T *u, *dt, *B, *C;
-  std::vector<Lanes<T>> rate;  // [blocks, state], A log2(e): decays are powers of two
-  std::vector<Lanes<T>> D;     // [blocks]
+  std::vector<Lanes<T>> rate;     // [blocks, state], A log2(e): decays are powers of two
+  std::vector<Lanes<T>> fastest;  // [blocks], the least of the rates
+  std::vector<Lanes<T>> D;        // [blocks]
   std::span<const std::int32_t> rows;
   bool all_rows;
 
-  explicit Inputs(const ScanInputs& in)
+  // any_rows: whether y, or a gradient of it, is wanted at all.
+  explicit Inputs(const ScanInputs& in, bool any_rows = true)
       : dim(in.u.size(1)),
         state(in.A.size(1)),
         blocks((dim + kLanes<T> - 1) / kLanes<T>),
@@ -40,15 +36,18 @@ struct Inputs {
         B(in.B.data<T>()),
         C(in.C.data<T>()),
         rate(state * blocks),
+        fastest(blocks),
         D(blocks),
-        all_rows(!in.rows.defined()) {
-    if (!all_rows) rows = in.rows.values<std::int32_t>();
+        all_rows(any_rows && !in.rows.defined()) {
+    if (any_rows && !all_rows) rows = in.rows.values<std::int32_t>();
     const T *A = in.A.data<T>(), *skip = in.D.data<T>();
     for (std::int64_t e = 0; e < dim; ++e) {
       const std::int64_t block = e / kLanes<T>, lane = e % kLanes<T>;
       D[block].v[lane] = skip[e];
       for (std::int64_t n = 0; n < state; ++n) {
-        rate[block * state + n].v[lane] = A[e * state + n] * std::numbers::log2e_v<T>;
+        const T x = A[e * state + n] * std::numbers::log2e_v<T>;
+        rate[block * state + n].v[lane] = x;
+        fastest[block].v[lane] = std::min(fastest[block].v[lane], x);
       }
     }
   }
@@ -89,26 +88,37 @@ struct Inputs {
     return chunk;
   }
 
-  // C of a chunk's tokens [kScanChunk, state], zero where nobody reads.
-  void gather_C(const Chunk& chunk, std::vector<T>& out) const {
+  void load_block(const Chunk& chunk, std::int64_t block, Tile<T>& to) const {
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-      T* to = out.data() + i * state;
-      if (chunk.row[i] < 0) {
-        std::fill_n(to, state, T(0));
-      } else {
-        std::copy_n(C + chunk.row[i] * state, state, to);
-      }
+      const std::int64_t at = (chunk.begin + i) * dim + first(block);
+      to[i].u = load(u + at, width(block));
+      to[i].dt = load(dt + at, width(block));
+      to[i].drive = to[i].dt * to[i].u;
     }
   }
 
-  void load_block(const Chunk& chunk, std::int64_t block, BlockInputs<T>& to) const {
-    for (std::int64_t i = 0; i < chunk.len; ++i) {
-      const std::int64_t at = (chunk.begin + i) * dim + first(block);
-      load(u + at, width(block), to.u[i]);
-      load(dt + at, width(block), to.dt[i]);
-#pragma omp simd
-      for (int k = 0; k < kLanes<T>; ++k) to.drive[i].v[k] = to.dt[i].v[k] * to.u[i].v[k];
+  // Calls f.operator()<kVanishing>() for the form of Decay that a chunk needs.
+  template <class F>
+  void with_decay(const Chunk& chunk, std::int64_t block, const Tile<T>& tile, F f) const {
+    if constexpr (kHasShortDecay<T>) {
+      if (!may_vanish(chunk, block, tile)) {
+        f.template operator()<false>();
+        return;
+      }
     }
+    f.template operator()<true>();
+  }
+
+ private:
+  bool may_vanish(const Chunk& chunk, std::int64_t block, const Tile<T>& tile) const {
+    Vec<T> least{};
+    for (std::int64_t i = 0; i < chunk.len; ++i) {
+      const Vec<T> exponent = tile[i].dt * fastest[block].v;
+      least = exponent < least ? exponent : least;
+    }
+    bool any = false;
+    for (int k = 0; k < kLanes<T>; ++k) any |= least[k] < kLeastExponent;
+    return any;
   }
 };
 
@@ -122,15 +132,13 @@ class ForwardPass {
         y_(y),
         final_(final_state),
         states_(states),
-        h_(in_.rate.size()),
-        C_(kScanChunk * in_.state) {}
+        h_(in_.rate.size()) {}
 
   void run(const Sequences& sequences) {
     for (std::int64_t s = 0; s < sequences.count(); ++s) {
       in_.load_sequence(initial_, s, h_);
       for (std::int64_t t = sequences.begin(s); t < sequences.end(s); t += kScanChunk) {
         const Chunk chunk = in_.chunk(t, sequences.end(s));
-        in_.gather_C(chunk, C_);
         for (std::int64_t block = 0; block < in_.blocks; ++block) run_block(chunk, block);
         if (states_ != nullptr) states_ += in_.state * in_.dim;
       }
@@ -141,25 +149,29 @@ class ForwardPass {
  private:
   void run_block(const Chunk& chunk, std::int64_t block) {
     const std::int64_t first = in_.first(block), width = in_.width(block);
-    in_.load_block(chunk, block, block_in_);
+    in_.load_block(chunk, block, tile_);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-#pragma omp simd
-      for (int k = 0; k < kLanes<T>; ++k) y_tile_[i].v[k] = in_.D[block].v[k] * block_in_.u[i].v[k];
+      if (chunk.row[i] < 0) continue;
+      tile_[i].y = in_.D[block].v * tile_[i].u;
+      announce_store(y_ + chunk.row[i] * in_.dim + first);
     }
     Lanes<T>* h = h_.data() + block * in_.state;
     if (states_ != nullptr) {
       for (std::int64_t n = 0; n < in_.state; ++n) {
-        store(h[n], width, states_ + n * in_.dim + first);
+        store(h[n].v, width, states_ + n * in_.dim + first);
       }
     }
-    const T *B = in_.B + chunk.begin * in_.state, *C = C_.data();
-    for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
-      scan_states<kStates>(chunk.len, block_in_, &in_.rate[block * in_.state + n],
-                           Columns<T>{B + n, in_.state}, Columns<T>{C + n, in_.state}, h + n,
-                           y_tile_);
-    });
+    const T* B = in_.B + chunk.begin * in_.state;
+    const auto scan = [&]<bool kVanishing>() {
+      for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
+        scan_states<kStates, kVanishing>(chunk, &in_.rate[block * in_.state + n],
+                                         Columns<T>{B + n, in_.state},
+                                         Columns<T>{in_.C + n, in_.state}, h + n, tile_);
+      });
+    };
+    in_.with_decay(chunk, block, tile_, scan);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-      if (chunk.row[i] >= 0) store(y_tile_[i], width, y_ + chunk.row[i] * in_.dim + first);
+      if (chunk.row[i] >= 0) store(tile_[i].y, width, y_ + chunk.row[i] * in_.dim + first);
     }
   }
 
@@ -167,9 +179,7 @@ class ForwardPass {
   const T* initial_;
   T *y_, *final_, *states_;  // states_: of the current chunk
   std::vector<Lanes<T>> h_;  // [blocks, state]
-  std::vector<T> C_;         // [kScanChunk, state]
-  BlockInputs<T> block_in_;
-  Tile<T> y_tile_;
+  Tile<T> tile_;
 };
 
 // Sequences in order, the chunks of each from the last to the first.
@@ -179,7 +189,7 @@ class BackwardPass {
   // dy and dfinal may be undefined: zero.
   BackwardPass(const Tensor& dy, const Tensor& dfinal, const ScanInputs& inputs,
                const Tensor& states, ScanGradients& out)
-      : in_(inputs),
+      : in_(inputs, dy.defined()),
         dy_(dy.defined() ? dy.data<T>() : nullptr),
         dfinal_(dfinal.defined() ? dfinal.data<T>() : nullptr),
         states_(states.data<T>()),
@@ -188,14 +198,15 @@ class BackwardPass {
         dB_(out.dB.data<T>()),
         dC_(out.dC.data<T>()),
         dinitial_(out.dinitial.defined() ? out.dinitial.data<T>() : nullptr),
+        wanted_(out.dC.size(0)),
         dh_(in_.rate.size()),
         dA_(in_.rate.size()),
         dD_(in_.blocks),
-        dB_lanes_(in_.state),
-        dC_lanes_(in_.state),
-        C_(in_.state * kScanChunk) {}
+        scratch_(kTrace + ColumnSums<1, T>::kSize * in_.state),
+        columns_(ColumnSums<1, T>::kSize * in_.state) {}
 
   void run(const Sequences& sequences) {
+    if (dy_ == nullptr) std::fill_n(dC_, wanted_ * in_.state, T(0));
     std::int64_t chunks_before = 0;
     for (std::int64_t s = 0; s < sequences.count(); ++s) {
       const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
@@ -223,82 +234,86 @@ class BackwardPass {
 
  private:
   void run_chunk(const Chunk& chunk, const T* states) {
-    in_.gather_C(chunk, C_);
-    std::ranges::fill(dB_lanes_, Tile<T>{});
-    std::ranges::fill(dC_lanes_, Tile<T>{});
+    std::fill(scratch_.begin() + kTrace, scratch_.end(), Lanes<T>{});
     for (std::int64_t block = 0; block < in_.blocks; ++block) run_block(chunk, block, states);
-    if (in_.state == 0) return;
-    const T* dB = sum_lanes(dB_lanes_[0].data(), in_.state * kScanChunk);  // [state, kScanChunk]
-    const T* dC = sum_lanes(dC_lanes_[0].data(), in_.state * kScanChunk);
-    for (std::int64_t i = 0; i < chunk.len; ++i) {
-      for (std::int64_t n = 0; n < in_.state; ++n) {
-        dB_[(chunk.begin + i) * in_.state + n] = dB[n * kScanChunk + i];
+    sum_lanes(column_sums(0), 2 * kScanChunk * in_.state, columns_.data());
+    for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
+      const T* from = columns_.data() + 2 * kScanChunk * n;
+      for (std::int64_t i = 0; i < chunk.len; ++i, from += 2 * kStates) {
+        std::copy_n(from, kStates, dB_ + (chunk.begin + i) * in_.state + n);
+        if (chunk.row[i] < 0) continue;
+        std::copy_n(from + kStates, kStates, dC_ + chunk.row[i] * in_.state + n);
       }
-      if (chunk.row[i] < 0) continue;
-      for (std::int64_t n = 0; n < in_.state; ++n) {
-        dC_[chunk.row[i] * in_.state + n] = dC[n * kScanChunk + i];
-      }
-    }
+    });
   }
 
   void run_block(const Chunk& chunk, std::int64_t block, const T* states) {
     const std::int64_t first = in_.first(block), width = in_.width(block);
-    in_.load_block(chunk, block, block_in_);
+    in_.load_block(chunk, block, tile_);
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-      if (chunk.row[i] < 0 || dy_ == nullptr) {
-        dy_tile_[i] = {};
-      } else {
-        load(dy_ + chunk.row[i] * in_.dim + first, width, dy_tile_[i]);
-      }
+      if (chunk.row[i] >= 0) tile_[i].y = load(dy_ + chunk.row[i] * in_.dim + first, width);
+      tile_[i].dh_B = tile_[i].dexponent = Vec<T>{};
+      const std::int64_t at = (chunk.begin + i) * in_.dim + first;
+      announce_store(du_ + at);
+      announce_store(ddt_ + at);
     }
-    sums_ = {};
-    const T *B = in_.B + chunk.begin * in_.state, *C = C_.data();
-    for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
-      const std::int64_t at = block * in_.state + n;
-      const Columns<T> columns_B{B + n, in_.state}, columns_C{C + n, in_.state};
-      for (int j = 0; j < kStates; ++j) {
-        load(states + (n + j) * in_.dim + first, width, trace_[j].h[0]);
-      }
-      trace_states<kStates>(chunk.len, block_in_, &in_.rate[at], columns_B, trace_.data());
-      adjoint_states<kStates>(chunk.len, block_in_, dy_tile_, trace_.data(), &in_.rate[at],
-                              columns_B, columns_C, &dh_[at], sums_, &dA_[at], &dB_lanes_[n],
-                              &dC_lanes_[n]);
-    });
+    const T* B = in_.B + chunk.begin * in_.state;
+    const auto run = [&]<bool kVanishing>() {
+      for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
+        const std::int64_t at = block * in_.state + n;
+        const Columns<T> columns_B{B + n, in_.state}, columns_C{in_.C + n, in_.state};
+        const Trace<kStates, T> trace{scratch_.data()};
+        for (int j = 0; j < kStates; ++j) {
+          trace.h(0, j) = load(states + (n + j) * in_.dim + first, width);
+        }
+        trace_states<kStates, kVanishing>(chunk, tile_, &in_.rate[at], columns_B, trace);
+        adjoint_states<kStates>(chunk, tile_, trace, &in_.rate[at], columns_B, columns_C, &dh_[at],
+                                &dA_[at], ColumnSums<kStates, T>{column_sums(n)});
+      });
+    };
+    in_.with_decay(chunk, block, tile_, run);
     finish_block(chunk, block);
   }
 
   void finish_block(const Chunk& chunk, std::int64_t block) {
-    Lanes<T> dD{};
+    const std::int64_t first = in_.first(block), width = in_.width(block);
+    Vec<T> dD{};
     for (std::int64_t i = 0; i < chunk.len; ++i) {
-      const Lanes<T>&u = block_in_.u[i], &dt = block_in_.dt[i], &dy = dy_tile_[i];
-      const Lanes<T>&dh_B = sums_.dh_B[i], &dexponent = sums_.dexponent[i];
-      Lanes<T> du, ddt;
-#pragma omp simd
-      for (int k = 0; k < kLanes<T>; ++k) {
-        du.v[k] = dt.v[k] * dh_B.v[k] + in_.D[block].v[k] * dy.v[k];
-        ddt.v[k] = u.v[k] * dh_B.v[k] + std::numbers::ln2_v<T> * dexponent.v[k];
-        dD.v[k] += dy.v[k] * u.v[k];
+      const Token<T>& token = tile_[i];
+      Vec<T> du = token.dt * token.dh_B;
+      if (chunk.row[i] >= 0) {
+        du += in_.D[block].v * token.y;
+        dD += token.y * token.u;
       }
-      const std::int64_t at = (chunk.begin + i) * in_.dim + in_.first(block);
-      store(du, in_.width(block), du_ + at);
-      store(ddt, in_.width(block), ddt_ + at);
+      const Vec<T> ddt = token.u * token.dh_B + std::numbers::ln2_v<T> * token.dexponent;
+      const std::int64_t at = (chunk.begin + i) * in_.dim + first;
+      store(du, width, du_ + at);
+      store(ddt, width, ddt_ + at);
     }
-#pragma omp simd
-    for (int k = 0; k < kLanes<T>; ++k) dD_[block].v[k] += dD.v[k];
+    dD_[block].v += dD;
   }
+
+  // Where the ColumnSums of the states from n on are.
+  Lanes<T>* column_sums(std::int64_t n) {
+    return scratch_.data() + kTrace + ColumnSums<1, T>::kSize * n;
+  }
+
+  // The trace of a group of states, then the column sums of all states. The adjoint runs through
+  // both at one pace, and a load whose address differs from that of an earlier store by a multiple
+  // of 4096 waits for the store: half of that lies between them.
+  static constexpr std::int64_t kPage = 4096 / sizeof(Lanes<T>);
+  static constexpr std::int64_t kTrace =
+      (Trace<kGroup, T>::kSize + kPage / 2 - 1) / kPage * kPage + kPage / 2;
 
   const Inputs<T> in_;
   const T *dy_, *dfinal_, *states_;
   T *du_, *ddt_, *dB_, *dC_, *dinitial_;
+  std::int64_t wanted_;            // rows of dC
   std::vector<Lanes<T>> dh_;       // [blocks, state], from the chunks done
   std::vector<Lanes<T>> dA_, dD_;  // [blocks, state], [blocks]
-  std::vector<Tile<T>> dB_lanes_;  // [state], summed over blocks, not yet over lanes
-  std::vector<Tile<T>> dC_lanes_;
-  std::vector<T> C_;  // [kScanChunk, state]
-  BlockInputs<T> block_in_;
-  Tile<T> dy_tile_;
-  BlockSums<T> sums_;
-  std::array<StateTrace<T>, kGroup> trace_;
+  std::vector<Lanes<T>> scratch_;  // kTrace, then the column sums
+  std::vector<T> columns_;         // the column sums, summed over lanes
+  Tile<T> tile_;
 };
 
 }  // namespace

@@ -74,13 +74,15 @@ template <class T>
 void load_states(const T* from, std::int64_t width, std::int64_t state, Lanes<T>* to) {
   if (state == 0) return;
   if (width < kLanes<T>) std::fill_n(to, state, Lanes<T>{});
-  transpose(from, state, std::min<std::int64_t>(width, kLanes<T>), state, to->v, kLanes<T>);
+  transpose(from, state, std::min<std::int64_t>(width, kLanes<T>), state, reinterpret_cast<T*>(to),
+            kLanes<T>);
 }
 /// The reverse.
 template <class T>
 void store_states(const Lanes<T>* from, std::int64_t width, std::int64_t state, T* to) {
   if (state == 0) return;
-  transpose(from->v, kLanes<T>, state, std::min<std::int64_t>(width, kLanes<T>), to, state);
+  transpose(reinterpret_cast<const T*>(from), kLanes<T>, state,
+            std::min<std::int64_t>(width, kLanes<T>), to, state);
 }
 
 }  // namespace hax::scan

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <ranges>
@@ -10,6 +11,7 @@
 
 #include "engine/memory.h"
 #include "ops/selective_scan/selective_scan_kernels.h"
+#include "ops/selective_scan/selective_scan_vector.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
@@ -85,17 +87,17 @@ Leaves leaves_of(const Inputs& in) {
   return x;
 }
 
-ScanResult scan(const Leaves& x, const Sequences& sequences, const Tensor& rows = {}) {
+ScanResult run_scan(const Leaves& x, const Sequences& sequences, const Tensor& rows = {}) {
   return selective_scan(x[0], x[1], x[2], x[3], x[4], x[5], sequences, rows, x[6]);
 }
-ScanResult scan(const Inputs& in, const Sequences& sequences) {
+ScanResult run_scan(const Inputs& in, const Sequences& sequences) {
   return selective_scan(in[0], in[1], in[2], in[3], in[4], in[5], sequences, {}, in[6]);
 }
 
 // The op and its gradients under the seeds.
 Result run(const Inputs& in, const Sequences& sequences, const Tensor& rows, const Seeds& seeds) {
   const Leaves x = leaves_of(in);
-  const ScanResult out = scan(x, sequences, rows);
+  const ScanResult out = run_scan(x, sequences, rows);
   backward(loss_of({out.y, out.final_state}, {seeds.dy, seeds.dfinal}));
   Result result{out.y.value(), out.final_state.value(), {}};
   for (std::size_t i = 0; i < kInputs; ++i) {
@@ -289,7 +291,7 @@ TEST_CASE("selective_scan in pieces is that in one piece, to the bit") {
   const Inputs wide = with_state(random_inputs(98, 21, 19, 98), 4);
   for (const DType dtype : {DType::float32, DType::float64}) {
     const Inputs in = to(wide, dtype);
-    const ScanResult whole = scan(in, pack);
+    const ScanResult whole = run_scan(in, pack);
     for (const std::vector<std::int64_t>& steps :
          {std::vector<std::int64_t>{1}, {2}, {5, 0, 17, 1}, {15}, {16}, {31, 3}, {66, 1}, {100}}) {
       INFO("first piece " << steps[0]);
@@ -306,7 +308,7 @@ TEST_CASE("selective_scan in pieces is that in one piece, to the bit") {
         Inputs piece = piece_of(in, pack, done, next);
         piece[6] = state;
         const Sequences pieces = Sequences::of_lengths(count);
-        const ScanResult part = scan(piece, pieces);
+        const ScanResult part = run_scan(piece, pieces);
         for (std::int64_t s = 0; s < 4; ++s) {
           const std::int64_t first = pack.begin(s);
           CHECK(same_bits(part.y.value().rows(pieces.begin(s), pieces.end(s)),
@@ -331,9 +333,9 @@ TEST_CASE("gradients of selective_scan through two pieces are those of one") {
     Leaves first = leaves_of(piece_of(in, pack, {0}, {cut}));
     Leaves second = leaves_of(piece_of(in, pack, {cut}, {tokens}));
     for (const std::size_t i : {2, 5}) second[i] = first[i];
-    const ScanResult one = scan(first, Sequences::single(cut));
+    const ScanResult one = run_scan(first, Sequences::single(cut));
     second[6] = one.final_state;
-    const ScanResult two = scan(second, Sequences::single(tokens - cut));
+    const ScanResult two = run_scan(second, Sequences::single(tokens - cut));
     backward(
         loss_of({one.y, two.y, two.final_state}, {dy.rows(0, cut), dy.rows(cut, tokens), dfinal}));
     for (const std::size_t i : {2, 5, 6}) {
@@ -412,14 +414,14 @@ TEST_CASE("selective_scan of a pack is that of its sequences, to the bit") {
 TEST_CASE("selective_scan does not look ahead") {
   const Sequences pack = Sequences::single(40);
   const Inputs in = to(random_inputs(40, 9, 4, 40), DType::float32);
-  const Tensor y = scan(in, pack).y.value();
+  const Tensor y = run_scan(in, pack).y.value();
   for (const std::size_t i : {0, 1, 3, 4}) {
     INFO("changed " << kNames[i]);
     Inputs changed = in;
     changed[i] = in[i].clone();
     Tensor row = changed[i].rows(23, 24);
     fill(row, 0.75);
-    const Tensor z = scan(changed, pack).y.value();
+    const Tensor z = run_scan(changed, pack).y.value();
     CHECK(same_bits(z.rows(0, 23), y.rows(0, 23)));
     CHECK_FALSE(same_bits(z.rows(23, 24), y.rows(23, 24)));
   }
@@ -462,7 +464,7 @@ TEST_CASE("selective_scan forgets everything at a step that decays all") {
   Inputs in = to(random_inputs(4, 3, 2, 4), DType::float32);
   fill(in[2], -1e20);
   const Sequences pack = Sequences::single(4);
-  const Tensor y = scan(in, pack).y.value();
+  const Tensor y = run_scan(in, pack).y.value();
   for (std::int64_t t = 0; t < 4; ++t) {
     for (std::int64_t e = 0; e < 3; ++e) {
       const auto at = [&](std::size_t i, std::int64_t j) { return in[i].data<float>()[j]; };
@@ -473,9 +475,75 @@ TEST_CASE("selective_scan forgets everything at a step that decays all") {
     }
   }
   in[1].data<float>()[2] = std::nanf("");
-  const Tensor bad = scan(in, pack).y.value();
+  const Tensor bad = run_scan(in, pack).y.value();
   CHECK(std::isnan(bad.data<float>()[2]));
   CHECK(bad.data<float>()[1] == y.data<float>()[1]);
+}
+
+TEST_CASE("selective_scan computes the same numbers beside a step that decays all") {
+  // One large step takes its chunk and its block of channels through the longer form of the decays.
+  const Sequences pack = Sequences::single(70);
+  const Inputs in = to(random_inputs(70, 19, 6, 70), DType::float32);
+  const Tensor dy = random_tensor({70, 19}, 7, DType::float32);
+  Inputs changed = in;
+  changed[1] = in[1].clone();
+  for (const std::int64_t t : {3, 40}) changed[1].data<float>()[t * 19 + 5] = 1e6F;
+  const Result before = run(in, pack, {}, dy), after = run(changed, pack, {}, dy);
+  const auto differing = [](const Tensor& x, const Tensor& y) {
+    std::vector<std::int64_t> columns;
+    for (std::int64_t i = 0; i < x.numel(); ++i) {
+      if (x.data<float>()[i] != y.data<float>()[i]) columns.push_back(i % x.size(1));
+    }
+    std::ranges::sort(columns);
+    columns.erase(std::ranges::unique(columns).begin(), columns.end());
+    return columns;
+  };
+  const std::vector<std::int64_t> only_its_channel{5};
+  CHECK(differing(before.y, after.y) == only_its_channel);
+  CHECK(differing(before.gradients[0], after.gradients[0]) == only_its_channel);
+  CHECK(differing(before.gradients[1], after.gradients[1]) == only_its_channel);
+}
+
+TEST_CASE("decays of selective_scan are exact to 1.5e-7 in both forms") {
+  using Vector = scan::Vec<float>;
+  const scan::Decay<float, true> decay;
+  const scan::Decay<float, false> decay_short;
+  const Vector one = Vector{} + 1;
+  const auto of = [&](float x) { return decay(one, Vector{} + x)[0]; };
+  double worst = 0;
+  std::int64_t count = 0, disagree = 0;
+  for (std::uint32_t bits = 0x20000000U; bits < 0x42fc0000U; bits += 997) {  // 1e-19 .. 126
+    const float x = -std::bit_cast<float>(bits);
+    const double exact = std::exp2(static_cast<double>(x));
+    worst = std::max(worst, std::abs(of(x) / exact - 1));
+    if (x >= scan::kLeastExponent) disagree += of(x) != decay_short(one, Vector{} + x)[0];
+    ++count;
+  }
+  CHECK(count > 500'000);
+  CHECK(worst <= 1.5e-7);
+  CHECK(disagree == 0);
+  CHECK(of(0) == 1);
+  for (const float x : {-127.0F, -128.0F, -300.0F, -1e9F, -1e20F, -3e38F}) CHECK(of(x) == 0);
+  CHECK(std::isnan(of(std::nanf(""))));
+}
+
+TEST_CASE("gradients of selective_scan that have died out are zero, not denormal") {
+  // Only the last of many tokens is read: what arrives at the first is 0.7^1000 of it.
+  const std::int64_t tokens = 1000;
+  Inputs in = to(with_state(random_inputs(tokens, 19, 6, 1), 1), DType::float32);
+  fill(in[1], 1);
+  fill(in[2], std::log(0.7F));
+  const Tensor last = Tensor::from<std::int32_t>({static_cast<std::int32_t>(tokens) - 1});
+  const Result result =
+      run(in, Sequences::single(tokens), last, random_tensor({1, 19}, 7, DType::float32));
+  CHECK(same_bits(result.gradients[6], Tensor::zeros(result.gradients[6].shape())));
+  const Tensor& du = result.gradients[0];
+  CHECK(same_bits(du.rows(0, 500), Tensor::zeros({500, 19})));
+  for (std::int64_t i = 0; i < du.numel(); ++i) {
+    const float x = du.data<float>()[i];
+    REQUIRE(std::fpclassify(x) != FP_SUBNORMAL);
+    if (i >= (tokens - 100) * 19) REQUIRE(x != 0);
+  }
 }
 
 TEST_CASE("selective_scan refuses shapes, types and rows that do not fit") {
