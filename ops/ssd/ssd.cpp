@@ -86,7 +86,7 @@ SsdResult ssd(const Var& x, const Var& dt, const Var& A, const Var& B, const Var
               const Var& initial_state) {
   const SsdInputs in{
       x.value(), dt.value(), A.value(), B.value(), C.value(), D.value(), initial_state.value(),
-      rows};
+      rows.to(x.device())};
   check_inputs(in, sequences, options);
   check_rows(rows, in.x.size(0));
 
