@@ -41,7 +41,7 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
   for (const Var& input : inputs) {
     // The edge keeps the producer alive, not the value: what no closure saved is freed with its
     // last Var.
-    Node::Edge edge{input.node(), input.output_index(), {}, DType::float32};
+    Node::Edge edge{input.node(), input.output_index(), input.first_element(), {}, DType::float32};
     if (input.defined()) {
       edge.shape = input.shape();
       edge.dtype = input.dtype();
@@ -57,11 +57,20 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
   return node;
 }
 
-// Adds a gradient to what has arrived so far at an output. An op's output shares its first arrival
-// and adds the next one in place only when nobody else holds the storage. A leaf owns its tensor,
-// or was given it by the caller: it shares with nobody, and always adds in place.
-void add_gradient(Node& node, int output, const Tensor& grad) {
-  Tensor& slot = node.outputs[static_cast<std::size_t>(output)].grad;
+// Adds a gradient to what has arrived so far at an output, from the element `first` on where it is
+// that of some rows. An op's output shares its first arrival and adds the next one in place only
+// when nobody else holds the storage. A leaf owns its tensor, or was given it by the caller: it
+// shares with nobody, and always adds in place.
+void add_gradient(Node& node, int output, std::int64_t first, const Tensor& grad) {
+  Node::Output& to = node.outputs[static_cast<std::size_t>(output)];
+  Tensor& slot = to.grad;
+  if (first != Var::kWhole) {
+    if (!slot.defined()) slot = Tensor::zeros(to.shape, to.dtype, grad.device());
+    if (!node.is_leaf && !slot.unique()) slot = slot.clone();
+    Tensor part = slot.flat(first, first + grad.numel());
+    accumulate(part, grad.reshape(part.shape()));
+    return;
+  }
   if (!slot.defined()) {
     slot = node.is_leaf && !grad.unique() ? grad.clone() : grad;
     return;
@@ -119,7 +128,7 @@ void visit_op(Node& node) {
   dy.clear();
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Node::Edge& edge = node.inputs[i];
-    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, dx[i]);
+    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, edge.first, dx[i]);
   }
 }
 
@@ -163,8 +172,17 @@ Var Var::leaf(Tensor value, std::string name, Tensor grad) {
   return var;
 }
 
+Var Var::rows(std::int64_t begin, std::int64_t end) const {
+  Var part = *this;
+  part.value_ = value_.rows(begin, end);
+  if (!node_ || part.shape() == shape()) return part;
+  const std::int64_t row = size(0) == 0 ? 0 : value_.numel() / size(0);
+  part.first_ = std::max<std::int64_t>(first_, 0) + begin * row;
+  return part;
+}
+
 const Tensor& Var::grad() const {
-  check(node_ && node_->is_leaf, "grad(): only leaves keep their gradient");
+  check(node_ && node_->is_leaf && first_ == kWhole, "grad(): only leaves keep their gradient");
   return node_->outputs.front().grad;
 }
 
@@ -214,7 +232,8 @@ void backward(const Var& loss, Tensor seed) {
     check_node(!node->spent, *node,
                ": its graph was freed by an earlier backward(); run the forward again");
   }
-  add_gradient(*loss.node(), loss.output_index(), std::exchange(seed, Tensor{}));
+  add_gradient(*loss.node(), loss.output_index(), loss.first_element(),
+               std::exchange(seed, Tensor{}));
   try {
     for (const std::shared_ptr<Node>& node : nodes) {
       if (node->is_leaf) {

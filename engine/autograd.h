@@ -50,9 +50,16 @@ class Var {
   const Tensor& grad() const;
   /// The same value as a constant.
   Var detach() const { return Var(value_); }
+  /// Entries begin..end of the first axis, as Tensor::rows(). No op: the value is shared, and
+  /// gradients are added into these rows of what arrives where this Var comes from. So a weight is
+  /// used part by part without a copy of it. Throws Error when there are no such rows.
+  Var rows(std::int64_t begin, std::int64_t end) const;
 
   const std::shared_ptr<Node>& node() const { return node_; }
   int output_index() const { return output_; }
+  /// The element of that output where this Var begins; kWhole unless it came from rows().
+  std::int64_t first_element() const { return first_; }
+  static constexpr std::int64_t kWhole = -1;
 
  private:
   friend std::vector<Var> record_many(const char*, std::vector<Tensor>, std::vector<Var>, Backward);
@@ -60,6 +67,7 @@ class Var {
   Tensor value_;
   std::shared_ptr<Node> node_;
   int output_ = 0;
+  std::int64_t first_ = kWhole;
 };
 
 /// One recorded op, or a leaf (no inputs, no closure).
@@ -72,6 +80,7 @@ struct Node {
   struct Edge {
     std::shared_ptr<Node> node;  // null: no gradient wanted
     int output = 0;
+    std::int64_t first = Var::kWhole;  // element of the output where the input begins
     Shape shape;
     DType dtype = DType::float32;
   };

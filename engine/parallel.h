@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <vector>
+
+#include "engine/tensor.h"
 
 namespace hax {
 
@@ -43,6 +46,23 @@ void parallel_rows(std::int64_t count, F&& body, std::int64_t least = kRowsWorth
   const Pieces pieces(count, least);
   if (pieces.number() == 1) return body(std::int64_t{0}, count);
   parallel_for(pieces.number(), [&](std::int64_t p) { body(pieces.begin(p), pieces.end(p)); });
+}
+
+/// sum [...] = the sum of what body(begin, end, part) adds to `part`, which is zero and shaped like
+/// it, over the pieces of `count` rows. In order, so that no thread count changes a bit.
+template <class F>
+void sum_of_pieces(std::int64_t count, Tensor& sum, F&& body,
+                   std::int64_t least = kRowsWorthAPiece) {
+  fill(sum, 0);
+  const Pieces pieces(count, least);
+  if (pieces.number() == 1) return body(std::int64_t{0}, count, sum);
+  std::vector<Tensor> parts(static_cast<std::size_t>(pieces.number()));
+  parallel_for(pieces.number(), [&](std::int64_t p) {
+    Tensor& part = parts[static_cast<std::size_t>(p)];
+    part = Tensor::zeros(sum.shape(), sum.dtype());
+    body(pieces.begin(p), pieces.end(p), part);
+  });
+  for (const Tensor& part : parts) accumulate(sum, part);
 }
 
 }  // namespace hax
