@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "engine/recycle.h"
+
 namespace hax {
 namespace {
 
@@ -33,7 +35,7 @@ void check_node(bool ok, const Node& node, fmt::format_string<Args...> message, 
 
 std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
                                 std::span<const Var> inputs, Backward backward) {
-  auto node = std::make_shared<Node>();
+  auto node = std::allocate_shared<Node>(Recycled<Node>());
   node->op = op;
   node->scope = state().scope;
   node->backward = std::move(backward);
@@ -51,6 +53,7 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
     node->inputs.push_back(std::move(edge));
   }
   node->sequence = ++state().sequence;
+  node->outputs.reserve(outputs.size());
   for (const Tensor& output : outputs) {
     node->outputs.push_back({output.shape(), output.dtype(), {}});
   }
@@ -186,14 +189,25 @@ const Tensor& Var::grad() const {
   return node_->outputs.front().grad;
 }
 
-std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
-                             Backward backward) {
+namespace {
+
+// Tells the watchers, and makes a node if a gradient is wanted.
+std::shared_ptr<Node> record_node(const char* op, std::span<const Tensor> outputs,
+                                  std::span<const Var> inputs, Backward backward) {
   const bool wanted = state().grad_enabled && std::ranges::any_of(inputs, &Var::requires_grad);
   std::shared_ptr<Node> node;
   if (wanted) node = make_node(op, outputs, inputs, std::move(backward));
   for (Watcher* watcher : state().watchers) {
     watcher->on_forward({op, *state().scope, node.get()}, inputs, outputs);
   }
+  return node;
+}
+
+}  // namespace
+
+std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
+                             Backward backward) {
+  const std::shared_ptr<Node> node = record_node(op, outputs, inputs, std::move(backward));
   std::vector<Var> results;
   for (Tensor& output : outputs) {
     Var var(std::move(output));
@@ -204,15 +218,14 @@ std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::v
   return results;
 }
 
-Var record(const char* op, Tensor y, std::vector<Var> inputs,
-           std::function<Grads(const Tensor& dy)> backward) {
-  return record_many(op, {std::move(y)}, std::move(inputs),
-                     [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); })
-      .front();
+Var record_one(const char* op, Tensor y, std::span<const Var> inputs, Backward backward) {
+  Var var(std::move(y));
+  var.node_ = record_node(op, {&var.value_, 1}, inputs, std::move(backward));
+  return var;
 }
 
-Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs) {
-  return record_many(op, {std::move(y)}, std::move(inputs), nullptr).front();
+Var record_without_gradient(const char* op, Tensor y, std::initializer_list<Var> inputs) {
+  return record_one(op, std::move(y), std::span(inputs.begin(), inputs.size()), nullptr);
 }
 
 void backward(const Var& loss, Tensor seed) {

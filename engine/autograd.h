@@ -9,10 +9,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -63,6 +65,7 @@ class Var {
 
  private:
   friend std::vector<Var> record_many(const char*, std::vector<Tensor>, std::vector<Var>, Backward);
+  friend Var record_one(const char*, Tensor, std::span<const Var>, Backward);
 
   Tensor value_;
   std::shared_ptr<Node> node_;
@@ -105,14 +108,18 @@ struct Node {
 /// Attaches the gradient of an op to its result. `backward` is called at most once, with a defined
 /// dy, and returns one entry an input. Nothing is recorded when no input wants a gradient or under
 /// NoGrad.
-Var record(const char* op, Tensor y, std::vector<Var> inputs,
-           std::function<Grads(const Tensor& dy)> backward);
+template <class F>  // Grads(const Tensor& dy)
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, F backward);
+template <class F>
+Var record(const char* op, Tensor y, const std::vector<Var>& inputs, F backward);
 /// The same for several outputs; some dy may be undefined.
 std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
                              Backward backward);
 /// The result of an op without a gradient: backward() through it throws instead of dropping the
 /// gradient.
-Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs);
+Var record_without_gradient(const char* op, Tensor y, std::initializer_list<Var> inputs);
+/// What both are made of: record_many() for one output, without its vectors.
+Var record_one(const char* op, Tensor y, std::span<const Var> inputs, Backward backward);
 
 /// Adds d loss / d leaf into every leaf that `loss` depends on, freeing the graph on the way.
 /// `seed` is the gradient of the final result (1 for a scalar). Throws Error when `loss` has no
@@ -181,5 +188,17 @@ class Watch {
  private:
   Watcher* watcher_;
 };
+
+template <class F>
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, F backward) {
+  return record_one(op, std::move(y), std::span(inputs.begin(), inputs.size()),
+                    [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); });
+}
+
+template <class F>
+Var record(const char* op, Tensor y, const std::vector<Var>& inputs, F backward) {
+  return record_one(op, std::move(y), inputs,
+                    [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); });
+}
 
 }  // namespace hax

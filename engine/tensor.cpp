@@ -6,6 +6,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/memory.h"
+#include "engine/recycle.h"
 
 namespace hax {
 
@@ -29,7 +30,8 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
         name_of(dtype));
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
-  tensor.storage_ = std::make_shared<Storage>(device, static_cast<std::size_t>(tensor.bytes()));
+  tensor.storage_ = std::allocate_shared<Storage>(Recycled<Storage>(), device,
+                                                  static_cast<std::size_t>(tensor.bytes()));
   return tensor;
 }
 

@@ -117,8 +117,8 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
   for_each_shard(cuts, [&](std::int64_t g) {
     const auto shard = static_cast<std::size_t>(g);
     Parameters& sum = sums[shard].emplace(model.parameters(), parameters.flat().dtype());
+    const Leaves leaves(parameters, sum);
     for (std::int64_t s = cuts[shard]; s < cuts[shard + 1]; ++s) {
-      const Leaves leaves(parameters, sum);
       parts[static_cast<std::size_t>(s)] =
           run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);
     }

@@ -21,6 +21,7 @@ struct Row {
   std::optional<double> bytes = {}, resident_bytes = {};
   std::optional<double> slope = {}, speedup = {}, cores = {}, hours = {};
   std::optional<double> peer_s = {}, peer_ratio = {};
+  std::optional<double> ops = {}, ns_per_op = {}, share = {};  ///< of graph bookkeeping
   std::optional<double> runs = {}, threads = {}, tokens = {}, parameters = {};
   std::string unit = {};  ///< of `rate`
   std::string kernel = {}, peer = {}, peer_allocator = {};

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "tools/bench/bench.h"
+#include "tools/bench/bookkeeping.h"
 #include "tools/bench/memory_use.h"
 #include "tools/bench/training.h"
 
@@ -71,6 +72,25 @@ CycleTiming time_cycle(Training& training, const std::vector<std::int64_t>& numb
   return timing;
 }
 
+// As many ops that compute nothing as the step has, shared among its threads.
+void add_bookkeeping(Bench& bench, const std::string& arch, const Training& training,
+                     double step_seconds) {
+  const Bookkeeping graph = measure_bookkeeping(training, bench.effort(.3, 5));
+  const double ops_a_thread =
+      graph.ops * static_cast<double>(bench.batch_size) / static_cast<double>(bench.threads);
+  Row row{.name = arch + ", graph bookkeeping", .label = "  graph bookkeeping"};
+  row.median_s = graph.op.median * ops_a_thread;
+  row.fastest_s = graph.op.fastest * ops_a_thread;
+  row.runs = static_cast<double>(graph.op.runs);
+  row.threads = bench.threads;
+  row.ops = graph.ops;
+  row.ns_per_op = 1e9 * graph.op.median;
+  row.share = *row.median_s / step_seconds;
+  row.note = fmt::format("{:.0f} ops a sequence, {:.0f} ns each: {:.2f} % of the step", *row.ops,
+                         *row.ns_per_op, 100 * *row.share);
+  bench.report.add(row);
+}
+
 double bench_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory;
@@ -109,6 +129,7 @@ double bench_arch(Bench& bench, const std::string& arch) {
   filled.speedup = pair.ratio;
   filled.threads = bench.threads;
   bench.report.add(filled);
+  add_bookkeeping(bench, arch, training, packed.median);
   return *row.hours;
 }
 

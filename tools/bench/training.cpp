@@ -78,6 +78,12 @@ void Training::step(const Batch& batch) {
         number_);
 }
 
+void Training::run_sequence() const {
+  Parameters gradients(model_->parameters());
+  step_gradients(*model_, *parameters_, batch(0).slice(0, 1), DrawnInputs(0, 0),
+                 {options_.gate_loss_weight, 1}, gradients);
+}
+
 double Training::validation_seconds(std::int64_t samples) const {
   const Batch batch = task_->batch(Split::valid, 0, options_.bsz);
   const DrawnInputs random(0, 0);
