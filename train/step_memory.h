@@ -23,7 +23,7 @@ struct SequenceSizes {
 
 /// The sizes of a step: sequences between `least` and `most`.
 struct StepSizes {
-  SequenceSizes least, most;
+  SequenceSizes least = {}, most = {};
   std::int64_t batch = 1;  ///< sequences
   std::int64_t shards = 8, threads = 1;
 };

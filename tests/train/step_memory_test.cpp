@@ -9,6 +9,7 @@
 #include "tests/support/models.h"
 #include "train/optimizer.h"
 #include "train/step.h"
+#include "train/task.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -16,17 +17,8 @@ using namespace hax::test;
 namespace {
 
 StepSizes sizes_of(const JointRecallTask& task, std::int64_t batch, std::int64_t threads) {
-  TableSizes least{}, most{};
-  least.fill(1);
-  most.fill(1);
-  for (int level = 0; level < task.levels; ++level) {
-    least[static_cast<std::size_t>(level)] = task.range(level).lo;
-    most[static_cast<std::size_t>(level)] = task.range(level).hi;
-  }
-  const auto of = [&](const TableSizes& sizes, std::int64_t distinct) {
-    return SequenceSizes{task.length(sizes) - 1, task.entries(sizes), distinct};
-  };
-  return {of(least, 1), of(most, task.vocab_size()), batch, 8, threads};
+  const SequenceBounds bounds = sequence_bounds(task);
+  return {bounds.least, bounds.most, batch, 8, threads};
 }
 
 // A run: parameters, gradients and moments; step() takes the next batch.
@@ -84,12 +76,40 @@ TEST_CASE("the predicted peak of a step is what the pool sees, whatever the arch
       reset_peak_memory(kCpu);
       run.step(3);
       const auto peak = static_cast<double>(memory_stats(kCpu).peak_bytes_in_use - before);
-      StepSizes sizes = sizes_of(task, 3, 1);
-      sizes.most.distinct = task.vocab_size() - kFirstSymbol + 2;
-      const auto predicted = static_cast<double>(memory.predict(sizes).peak());
+      const auto predicted = static_cast<double>(memory.predict(sizes_of(task, 3, 1)).peak());
       CHECK(predicted == doctest::Approx(peak).epsilon(.1));
     }
   }
+}
+
+TEST_CASE("the predicted peak of one long sequence, whose ops take all threads") {
+  const JointRecallTask task = make_task(2, Range{64, 64}, Range{128, 128}, 8);
+  for (const char* base : {"mamba", "mamba2", "samba"}) {
+    INFO(base);
+    const std::int64_t before = in_use();
+    Run run(narrow(small_config(base, "sign_bin_lsh+key_selection"), task.vocab_size()), task);
+    const StepMemoryModel memory(run.model);
+    reset_peak_memory(kCpu);
+    run.step(1);
+    const auto peak = static_cast<double>(memory_stats(kCpu).peak_bytes_in_use - before);
+    const StepMemory predicted = memory.predict(sizes_of(task, 1, omp_get_max_threads()));
+    CHECK(predicted.at_once == 1);
+    CHECK(static_cast<double>(predicted.peak()) == doctest::Approx(peak).epsilon(.15));
+  }
+}
+
+TEST_CASE("no step on two threads needs more than predicted, and few need much less") {
+  const Threads two(2);
+  const JointRecallTask task = make_task(2, Range{9, 9}, Range{9, 9}, 8);
+  const std::int64_t before = in_use();
+  Run run(narrow(small_config("sign_bin_lsh+key_selection"), task.vocab_size()), task);
+  const StepMemoryModel memory(run.model);
+  reset_peak_memory(kCpu);
+  for (int step = 0; step < 20; ++step) run.step(16);
+  const auto peak = static_cast<double>(memory_stats(kCpu).peak_bytes_in_use - before);
+  const auto predicted = static_cast<double>(memory.predict(sizes_of(task, 16, 2)).peak());
+  CHECK(peak <= 1.02 * predicted);
+  CHECK(peak >= .7 * predicted);
 }
 
 TEST_CASE("steps of all lengths ask the system for nothing, whatever the threads") {

@@ -47,6 +47,7 @@ constexpr Field kFields[] = {
     {"floor_full_s", "full", &Row::floor_full_s, seconds_text},
     {"error", "error", &Row::error, error_text},
     {"bytes", "pool", &Row::bytes, bytes_text},
+    {"predicted_bytes", "predicted", &Row::predicted_bytes, bytes_text},
     {"resident_bytes", "resident", &Row::resident_bytes, bytes_text},
     {"slope", "slope", &Row::slope, ratio_text},
     {"speedup", "speed-up", &Row::speedup, times_text},

@@ -3,6 +3,8 @@
 
 #include <numeric>
 
+#include "data/generator.h"
+#include "engine/parallel.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/bookkeeping.h"
 #include "tools/bench/memory_use.h"
@@ -108,6 +110,11 @@ double bench_arch(Bench& bench, const std::string& arch) {
       .over(floor_seconds(mean_work(config, batches, true), bench.all.arithmetic));
   row.floor_full_s = floor_seconds(mean_work(config, batches, false), bench.all.arithmetic);
   row.bytes = use.pool_bytes;
+  row.predicted_bytes = 0;
+  for (const Batch& batch : batches) {
+    row.predicted_bytes =
+        std::max(*row.predicted_bytes, training.predicted_bytes(batch, bench.threads));
+  }
   row.resident_bytes = use.resident_bytes;
   row.threads = bench.threads;
   row.parameters = static_cast<double>(training.model().parameters().count());
@@ -142,6 +149,26 @@ void bench_generator(Bench& bench) {
   row.per_token(static_cast<double>(tokens) / static_cast<double>(cycle));
   row.threads = 1;
   bench.report.add(row);
+
+  // What `hax data generate` does before it writes: samples of the train split, slot after slot.
+  constexpr std::int64_t kBlocks = 16, kSamples = 1440;  // a block is ten rounds of all sizes
+  Row samples{.name = "generate samples"};
+  samples.time(measure(bench.effort(.5, 5), [&] {
+    parallel_for(kBlocks, [&](std::int64_t block) {
+      SampleGenerator generator(JointRecallTask{}, 0);
+      std::vector<std::int32_t> drawn;
+      for (std::int64_t slot = block * kSamples; slot < (block + 1) * kSamples; ++slot) {
+        generator.start(static_cast<std::uint64_t>(slot));
+        generator.draw(Split::train, drawn);
+      }
+    });
+  }));
+  samples.rate = static_cast<double>(kBlocks * kSamples) / *samples.median_s;
+  samples.unit = "samples/s";
+  samples.threads = bench.threads;
+  samples.note =
+      fmt::format("{} samples/s on {} threads", count_text(*samples.rate), bench.threads);
+  bench.report.add(samples);
 }
 
 }  // namespace
@@ -153,7 +180,8 @@ void bench_step(Bench& bench) {
       "Drawing the batch, forward, backward, AdamW. Floor: the arithmetic that is left after what "
       "need not\nbe done. Padded: its time on one batch, tokens/s of real tokens; speed-up: padded "
       "/ packed. Hours:\n400,000 steps and 800 validations on 1,440 samples.",
-      {"median_s", "tokens_per_s", "floor_s", "ratio", "resident_bytes", "speedup", "hours"});
+      {"median_s", "tokens_per_s", "floor_s", "ratio", "bytes", "predicted_bytes", "speedup",
+       "hours"});
   bench_generator(bench);
   const std::vector<std::string> archs = !bench.archs.empty() ? bench.archs
                                          : bench.quick        ? main_archs()
