@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "engine/recycle.h"
+
 namespace hax {
 namespace {
 
@@ -33,7 +35,7 @@ void check_node(bool ok, const Node& node, fmt::format_string<Args...> message, 
 
 std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
                                 std::span<const Var> inputs, Backward backward) {
-  auto node = std::make_shared<Node>();
+  auto node = std::allocate_shared<Node>(Recycled<Node>());
   node->op = op;
   node->scope = state().scope;
   node->backward = std::move(backward);
@@ -41,7 +43,7 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
   for (const Var& input : inputs) {
     // The edge keeps the producer alive, not the value: what no closure saved is freed with its
     // last Var.
-    Node::Edge edge{input.node(), input.output_index(), {}, DType::float32};
+    Node::Edge edge{input.node(), input.output_index(), input.first_element(), {}, DType::float32};
     if (input.defined()) {
       edge.shape = input.shape();
       edge.dtype = input.dtype();
@@ -51,17 +53,27 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
     node->inputs.push_back(std::move(edge));
   }
   node->sequence = ++state().sequence;
+  node->outputs.reserve(outputs.size());
   for (const Tensor& output : outputs) {
     node->outputs.push_back({output.shape(), output.dtype(), {}});
   }
   return node;
 }
 
-// Adds a gradient to what has arrived so far at an output. An op's output shares its first arrival
-// and adds the next one in place only when nobody else holds the storage. A leaf owns its tensor,
-// or was given it by the caller: it shares with nobody, and always adds in place.
-void add_gradient(Node& node, int output, const Tensor& grad) {
-  Tensor& slot = node.outputs[static_cast<std::size_t>(output)].grad;
+// Adds a gradient to what has arrived so far at an output, from the element `first` on where it is
+// that of some rows. An op's output shares its first arrival and adds the next one in place only
+// when nobody else holds the storage. A leaf owns its tensor, or was given it by the caller: it
+// shares with nobody, and always adds in place.
+void add_gradient(Node& node, int output, std::int64_t first, const Tensor& grad) {
+  Node::Output& to = node.outputs[static_cast<std::size_t>(output)];
+  Tensor& slot = to.grad;
+  if (first != Var::kWhole) {
+    if (!slot.defined()) slot = Tensor::zeros(to.shape, to.dtype, grad.device());
+    if (!node.is_leaf && !slot.unique()) slot = slot.clone();
+    Tensor part = slot.flat(first, first + grad.numel());
+    accumulate(part, grad.reshape(part.shape()));
+    return;
+  }
   if (!slot.defined()) {
     slot = node.is_leaf && !grad.unique() ? grad.clone() : grad;
     return;
@@ -119,7 +131,7 @@ void visit_op(Node& node) {
   dy.clear();
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Node::Edge& edge = node.inputs[i];
-    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, dx[i]);
+    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, edge.first, dx[i]);
   }
 }
 
@@ -163,19 +175,39 @@ Var Var::leaf(Tensor value, std::string name, Tensor grad) {
   return var;
 }
 
+Var Var::rows(std::int64_t begin, std::int64_t end) const {
+  Var part = *this;
+  part.value_ = value_.rows(begin, end);
+  if (!node_ || part.shape() == shape()) return part;
+  const std::int64_t row = size(0) == 0 ? 0 : value_.numel() / size(0);
+  part.first_ = std::max<std::int64_t>(first_, 0) + begin * row;
+  return part;
+}
+
 const Tensor& Var::grad() const {
-  check(node_ && node_->is_leaf, "grad(): only leaves keep their gradient");
+  check(node_ && node_->is_leaf && first_ == kWhole, "grad(): only leaves keep their gradient");
   return node_->outputs.front().grad;
 }
 
-std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
-                             Backward backward) {
+namespace {
+
+// Tells the watchers, and makes a node if a gradient is wanted.
+std::shared_ptr<Node> record_node(const char* op, std::span<const Tensor> outputs,
+                                  std::span<const Var> inputs, Backward backward) {
   const bool wanted = state().grad_enabled && std::ranges::any_of(inputs, &Var::requires_grad);
   std::shared_ptr<Node> node;
   if (wanted) node = make_node(op, outputs, inputs, std::move(backward));
   for (Watcher* watcher : state().watchers) {
     watcher->on_forward({op, *state().scope, node.get()}, inputs, outputs);
   }
+  return node;
+}
+
+}  // namespace
+
+std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
+                             Backward backward) {
+  const std::shared_ptr<Node> node = record_node(op, outputs, inputs, std::move(backward));
   std::vector<Var> results;
   for (Tensor& output : outputs) {
     Var var(std::move(output));
@@ -186,15 +218,14 @@ std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::v
   return results;
 }
 
-Var record(const char* op, Tensor y, std::vector<Var> inputs,
-           std::function<Grads(const Tensor& dy)> backward) {
-  return record_many(op, {std::move(y)}, std::move(inputs),
-                     [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); })
-      .front();
+Var record_one(const char* op, Tensor y, std::span<const Var> inputs, Backward backward) {
+  Var var(std::move(y));
+  var.node_ = record_node(op, {&var.value_, 1}, inputs, std::move(backward));
+  return var;
 }
 
-Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs) {
-  return record_many(op, {std::move(y)}, std::move(inputs), nullptr).front();
+Var record_without_gradient(const char* op, Tensor y, std::initializer_list<Var> inputs) {
+  return record_one(op, std::move(y), std::span(inputs.begin(), inputs.size()), nullptr);
 }
 
 void backward(const Var& loss, Tensor seed) {
@@ -214,7 +245,8 @@ void backward(const Var& loss, Tensor seed) {
     check_node(!node->spent, *node,
                ": its graph was freed by an earlier backward(); run the forward again");
   }
-  add_gradient(*loss.node(), loss.output_index(), std::exchange(seed, Tensor{}));
+  add_gradient(*loss.node(), loss.output_index(), loss.first_element(),
+               std::exchange(seed, Tensor{}));
   try {
     for (const std::shared_ptr<Node>& node : nodes) {
       if (node->is_leaf) {

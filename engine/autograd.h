@@ -9,10 +9,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -50,16 +52,25 @@ class Var {
   const Tensor& grad() const;
   /// The same value as a constant.
   Var detach() const { return Var(value_); }
+  /// Entries begin..end of the first axis, as Tensor::rows(). No op: the value is shared, and
+  /// gradients are added into these rows of what arrives where this Var comes from. So a weight is
+  /// used part by part without a copy of it. Throws Error when there are no such rows.
+  Var rows(std::int64_t begin, std::int64_t end) const;
 
   const std::shared_ptr<Node>& node() const { return node_; }
   int output_index() const { return output_; }
+  /// The element of that output where this Var begins; kWhole unless it came from rows().
+  std::int64_t first_element() const { return first_; }
+  static constexpr std::int64_t kWhole = -1;
 
  private:
   friend std::vector<Var> record_many(const char*, std::vector<Tensor>, std::vector<Var>, Backward);
+  friend Var record_one(const char*, Tensor, std::span<const Var>, Backward);
 
   Tensor value_;
   std::shared_ptr<Node> node_;
   int output_ = 0;
+  std::int64_t first_ = kWhole;
 };
 
 /// One recorded op, or a leaf (no inputs, no closure).
@@ -72,6 +83,7 @@ struct Node {
   struct Edge {
     std::shared_ptr<Node> node;  // null: no gradient wanted
     int output = 0;
+    std::int64_t first = Var::kWhole;  // element of the output where the input begins
     Shape shape;
     DType dtype = DType::float32;
   };
@@ -96,14 +108,18 @@ struct Node {
 /// Attaches the gradient of an op to its result. `backward` is called at most once, with a defined
 /// dy, and returns one entry an input. Nothing is recorded when no input wants a gradient or under
 /// NoGrad.
-Var record(const char* op, Tensor y, std::vector<Var> inputs,
-           std::function<Grads(const Tensor& dy)> backward);
+template <class F>  // Grads(const Tensor& dy)
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, F backward);
+template <class F>
+Var record(const char* op, Tensor y, const std::vector<Var>& inputs, F backward);
 /// The same for several outputs; some dy may be undefined.
 std::vector<Var> record_many(const char* op, std::vector<Tensor> outputs, std::vector<Var> inputs,
                              Backward backward);
 /// The result of an op without a gradient: backward() through it throws instead of dropping the
 /// gradient.
-Var record_without_gradient(const char* op, Tensor y, std::vector<Var> inputs);
+Var record_without_gradient(const char* op, Tensor y, std::initializer_list<Var> inputs);
+/// What both are made of: record_many() for one output, without its vectors.
+Var record_one(const char* op, Tensor y, std::span<const Var> inputs, Backward backward);
 
 /// Adds d loss / d leaf into every leaf that `loss` depends on, freeing the graph on the way.
 /// `seed` is the gradient of the final result (1 for a scalar). Throws Error when `loss` has no
@@ -172,5 +188,17 @@ class Watch {
  private:
   Watcher* watcher_;
 };
+
+template <class F>
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, F backward) {
+  return record_one(op, std::move(y), std::span(inputs.begin(), inputs.size()),
+                    [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); });
+}
+
+template <class F>
+Var record(const char* op, Tensor y, const std::vector<Var>& inputs, F backward) {
+  return record_one(op, std::move(y), inputs,
+                    [run = std::move(backward)](std::span<const Tensor> dy) { return run(dy[0]); });
+}
 
 }  // namespace hax

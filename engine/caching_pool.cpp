@@ -13,16 +13,28 @@ namespace {
 
 // More than any machine has; keeps the arithmetic below far from overflow.
 constexpr std::size_t kMaxBytes = std::size_t{1} << 56;
+constexpr std::size_t kSmallest = 256;
+constexpr int kSmallestLog = 8;
 
 // Sizes are rounded up to a quarter of a power of two: at most 25 % is wasted and a few classes
-// serve all lengths.
-std::size_t size_class(std::size_t bytes) {
-  if (bytes <= 256) return 256;
-  const std::size_t step = std::bit_floor(bytes - 1) / 4;
-  return (bytes + step - 1) / step * step;
+// serve all lengths. Class 0 is up to 256 bytes, 1 to 4 are 320, 384, 448 and 512, and so on.
+std::size_t class_of(std::size_t bytes) {
+  if (bytes <= kSmallest) return 0;
+  const int log = static_cast<int>(std::bit_width(bytes - 1)) - 1;
+  const std::size_t quarter = std::size_t{1} << (log - 2);
+  const std::size_t quarters = (bytes + quarter - 1) / quarter;  // 5 to 8
+  return 4 * static_cast<std::size_t>(log - kSmallestLog) + quarters - 4;
+}
+
+std::size_t size_of_class(std::size_t index) {
+  if (index == 0) return kSmallest;
+  const std::size_t quarters = 5 + (index - 1) % 4;
+  return quarters << ((index - 1) / 4 + kSmallestLog - 2);
 }
 
 }  // namespace
+
+std::size_t block_bytes(std::size_t bytes) { return size_of_class(class_of(bytes)); }
 
 // Lets AddressSanitizer see a cached block, and what a block has beyond the bytes asked for, as out
 // of bounds.
@@ -37,34 +49,48 @@ void CachingPool::set_addressable([[maybe_unused]] void* block, [[maybe_unused]]
 
 void* CachingPool::allocate(std::size_t bytes) {
   if (bytes > kMaxBytes) return nullptr;
-  const std::size_t size = size_class(bytes);
-  void* block = take(size);
+  const std::size_t index = class_of(bytes);
+  void* block = take(index);
   if (block == nullptr) {  // the cached blocks of other sizes may be what is missing
     release();
-    block = take(size);
+    block = take(index);
   }
-  if (block != nullptr) set_addressable(block, bytes, size);
+  if (block != nullptr) set_addressable(block, bytes, size_of_class(index));
   return block;
 }
 
 void CachingPool::deallocate(void* block, std::size_t bytes) noexcept {
-  const std::size_t size = size_class(bytes);
+  const std::size_t index = class_of(bytes), size = size_of_class(index);
   const std::scoped_lock lock(mutex_);
   stats_.bytes_in_use -= static_cast<std::int64_t>(size);
   try {
-    std::vector<void*>& cached = free_[size];
-    cached.push_back(block);
+    free_[index].push_back(block);
     set_addressable(block, 0, size);
   } catch (const std::bad_alloc&) {  // no room to remember it
     give_back(block, size);
   }
 }
 
+bool CachingPool::reserve(std::size_t bytes, std::int64_t count) {
+  if (bytes > kMaxBytes) return false;
+  const std::size_t index = class_of(bytes);
+  const std::scoped_lock lock(mutex_);
+  std::vector<void*>& cached = free_[index];
+  while (static_cast<std::int64_t>(cached.size()) < count) {
+    cached.reserve(cached.size() + 1);
+    void* block = from_system(index);
+    if (block == nullptr) return false;
+    cached.push_back(block);
+    set_addressable(block, 0, size_of_class(index));
+  }
+  return true;
+}
+
 void CachingPool::release() {
   const std::scoped_lock lock(mutex_);
-  for (auto& [size, blocks] : free_) {
-    for (void* block : blocks) give_back(block, size);
-    blocks.clear();
+  for (std::size_t index = 0; index < kClasses; ++index) {
+    for (void* block : free_[index]) give_back(block, size_of_class(index));
+    free_[index].clear();
   }
 }
 
@@ -79,20 +105,27 @@ void CachingPool::reset_peak() {
 }
 
 // A block of a size class, cached or new; null when the system has none.
-void* CachingPool::take(std::size_t size) {
+void* CachingPool::take(std::size_t index) {
   const std::scoped_lock lock(mutex_);
   void* block = nullptr;
-  if (const auto cached = free_.find(size); cached != free_.end() && !cached->second.empty()) {
-    block = cached->second.back();
-    cached->second.pop_back();
+  if (std::vector<void*>& cached = free_[index]; !cached.empty()) {
+    block = cached.back();
+    cached.pop_back();
   } else {
-    block = system_.take(size);
+    block = from_system(index);
     if (block == nullptr) return nullptr;
-    ++stats_.system_requests;
-    stats_.bytes_reserved += static_cast<std::int64_t>(size);
   }
-  stats_.bytes_in_use += static_cast<std::int64_t>(size);
+  stats_.bytes_in_use += static_cast<std::int64_t>(size_of_class(index));
   stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
+  return block;
+}
+
+void* CachingPool::from_system(std::size_t index) {
+  const std::size_t size = size_of_class(index);
+  void* block = system_.take(size);
+  if (block == nullptr) return nullptr;
+  ++stats_.system_requests;
+  stats_.bytes_reserved += static_cast<std::int64_t>(size);
   return block;
 }
 

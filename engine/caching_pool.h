@@ -2,9 +2,9 @@
 // class.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/memory.h"
@@ -28,18 +28,24 @@ class CachingPool {
   /// Null when the system has no block left, even after the cached ones were returned to it.
   void* allocate(std::size_t bytes);
   void deallocate(void* block, std::size_t bytes) noexcept;
+  /// Fetches blocks until `count` that can hold `bytes` are cached; false when the system has none
+  /// left.
+  bool reserve(std::size_t bytes, std::int64_t count);
   void release();
   MemoryStats stats();
   void reset_peak();
 
  private:
-  void* take(std::size_t size);
+  static constexpr std::size_t kClasses = 193;  // up to 2^56 bytes
+
+  void* take(std::size_t size_class);
+  void* from_system(std::size_t size_class);
   void give_back(void* block, std::size_t size) noexcept;
   void set_addressable(void* block, std::size_t bytes, std::size_t size) const;
 
   System system_;
   std::mutex mutex_;
-  std::unordered_map<std::size_t, std::vector<void*>> free_;
+  std::array<std::vector<void*>, kClasses> free_;  // by size class
   MemoryStats stats_;
 };
 

@@ -27,7 +27,17 @@ void write_control(std::uint64_t) {}
 
 }  // namespace
 
-FlushDenormals::FlushDenormals() : before_(read_control()) { write_control(before_ | kFlush); }
-FlushDenormals::~FlushDenormals() { write_control(before_); }
+DenormalMode DenormalMode::current() {
+  DenormalMode mode;
+  mode.word_ = read_control();
+  return mode;
+}
+
+void DenormalMode::apply() const { write_control(word_); }
+
+FlushDenormals::FlushDenormals() : before_(DenormalMode::current()) {
+  write_control(read_control() | kFlush);
+}
+FlushDenormals::~FlushDenormals() { before_.apply(); }
 
 }  // namespace hax

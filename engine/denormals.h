@@ -7,6 +7,16 @@
 
 namespace hax {
 
+/// How a thread treats denormal numbers, to hand on to another thread.
+class DenormalMode {
+ public:
+  static DenormalMode current();
+  void apply() const;
+
+ private:
+  std::uint64_t word_ = 0;
+};
+
 /// While alive, this thread treats denormal numbers as zero, on input and on output.
 class FlushDenormals {
  public:
@@ -16,7 +26,7 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  std::uint64_t before_;
+  DenormalMode before_;
 };
 
 }  // namespace hax

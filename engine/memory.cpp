@@ -6,6 +6,7 @@
 #include "engine/caching_pool.h"
 #include "engine/check.h"
 #include "engine/cuda/memory.h"
+#include "engine/memory_trace.h"
 
 namespace hax {
 namespace {
@@ -43,6 +44,7 @@ void* allocate(Device device, std::size_t bytes) {
         void* block = cpu_pool().allocate(bytes);
         check(block != nullptr,
               "out of memory: a tensor needs {} bytes; use a smaller batch or model", bytes);
+        MemoryTrace::note_taken(block, bytes);
         return block;
       },
       [&](auto) { return cuda::allocate(bytes); });
@@ -50,7 +52,11 @@ void* allocate(Device device, std::size_t bytes) {
 
 void deallocate(Device device, void* memory, std::size_t bytes) noexcept {
   on(
-      device, [&] { cpu_pool().deallocate(memory, bytes); },
+      device,
+      [&] {
+        MemoryTrace::note_returned(memory);
+        cpu_pool().deallocate(memory, bytes);
+      },
       [&](auto) { cuda::deallocate(memory, bytes); });
 }
 
@@ -74,6 +80,12 @@ MemoryStats memory_stats(Device device) {
 void reset_peak_memory(Device device) {
   on(
       device, [] { cpu_pool().reset_peak(); }, [](auto) { cuda::reset_peak_memory(); });
+}
+
+void reserve_memory(Device device, std::size_t bytes, std::int64_t count) {
+  check(device.is_cpu(), "reserve_memory: only blocks on the CPU can be fetched ahead");
+  check(cpu_pool().reserve(bytes, count), "out of memory: the system has no block of {} bytes left",
+        bytes);
 }
 
 void release_cached_memory(Device device) {

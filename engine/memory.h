@@ -26,6 +26,11 @@ struct MemoryStats {
 MemoryStats memory_stats(Device device);
 /// Starts peak_bytes_in_use anew from what is in use now.
 void reset_peak_memory(Device device);
+/// What a request for `bytes` takes up in the pool.
+std::size_t block_bytes(std::size_t bytes);
+/// Fetches blocks from the system until `count` that can hold `bytes` are cached, so that this many
+/// can be had later without asking it. Throws Error when it has none left.
+void reserve_memory(Device device, std::size_t bytes, std::int64_t count);
 /// Returns every cached block to the system.
 void release_cached_memory(Device device);
 

@@ -7,6 +7,7 @@
 #include "engine/cuda/tensor_kernels.h"
 #include "engine/dispatch.h"
 #include "engine/memory.h"
+#include "engine/recycle.h"
 
 namespace hax {
 
@@ -30,7 +31,8 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
         name_of(dtype));
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
-  tensor.storage_ = std::make_shared<Storage>(device, static_cast<std::size_t>(tensor.bytes()));
+  tensor.storage_ = std::allocate_shared<Storage>(Recycled<Storage>(), device,
+                                                  static_cast<std::size_t>(tensor.bytes()));
   return tensor;
 }
 

@@ -202,7 +202,14 @@ std::int64_t ModelConfig::keys_per_component() const {
 }
 
 bool ModelConfig::uses(std::string_view component) const {
-  return std::ranges::count(sparse_components(), component) != 0;
+  // Asked for every sequence: no strings are made.
+  if (sparse_arch == "none") return false;
+  for (std::string_view rest = sparse_arch;;) {
+    const std::size_t end = rest.find('+');
+    if (rest.substr(0, end) == component) return true;
+    if (end == std::string_view::npos) return false;
+    rest.remove_prefix(end + 1);
+  }
 }
 
 std::int64_t ModelConfig::hash_columns() const {

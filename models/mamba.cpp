@@ -6,9 +6,9 @@
 #include <span>
 
 #include "ops/elementwise/elementwise.h"
+#include "ops/gate/gate.h"
 #include "ops/matmul/matmul.h"
 #include "ops/selective_scan/selective_scan.h"
-#include "ops/slice_rows/slice_rows.h"
 
 namespace hax {
 
@@ -51,8 +51,8 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   const auto half = [&](std::int64_t begin) {
     return [&p, this, begin, inner](const Var& t) {
       const Var bias = p[in_bias_];
-      return linear(t, slice_rows(p[in_proj_], begin, begin + inner),
-                    bias.defined() ? slice_rows(bias, begin, begin + inner) : bias);
+      return linear(t, p[in_proj_].rows(begin, begin + inner),
+                    bias.defined() ? bias.rows(begin, begin + inner) : bias);
     };
   };
   const Var x = in.map(half(0)).dense();
@@ -63,9 +63,8 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
                          carried ? carried->conv.data() : nullptr);
 
   // All products of u in one, few of whose outputs nobody reads.
-  std::vector<Var> weights{slice_rows(p[x_proj_], 0, rank),
-                           slice_rows(p[x_proj_], rank, rank + state),
-                           slice_rows(p[x_proj_], rank + state, rank + 2 * state)};
+  std::vector<Var> weights{p[x_proj_].rows(0, rank), p[x_proj_].rows(rank, rank + state),
+                           p[x_proj_].rows(rank + state, rank + 2 * state)};
   if (sparse_) std::ranges::copy(sparse_->projections(p), std::back_inserter(weights));
   const std::vector<Var> products = linears(u, weights);
   const Var &dt_low = products[0], &B = products[1];
@@ -77,14 +76,16 @@ MixerResult MambaMixer::forward(const ForwardContext& context, const Rows& in,
   const ScanResult scanned = selective_scan(u, dt, A, B, C, p[D_], context.sequences, rows,
                                             carried ? carried->ssm : Var{});
   if (carried) carried->ssm = scanned.final_state;
-  Var y = scanned.y;
+  Var gated;
   if (sparse_) {
     const SparseMixer::Result attended =
         sparse_->forward(context, u, std::span(products).subspan(3), rows);
-    y = add(y, attended.output);
+    gated = gate(scanned.y, attended.output, attended.weight, z);
     result.aux_loss = attended.aux_loss;
+  } else {
+    gated = mul_silu(scanned.y, z);
   }
-  result.output = linear(mul_silu(y, z), p[out_proj_], p[out_bias_]);
+  result.output = linear(gated, p[out_proj_], p[out_bias_]);
   return result;
 }
 

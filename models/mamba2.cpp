@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "ops/elementwise/elementwise.h"
+#include "ops/gate/gate.h"
 #include "ops/matmul/matmul.h"
 #include "ops/rms_norm/rms_norm.h"
-#include "ops/slice_rows/slice_rows.h"
 #include "ops/ssd/ssd.h"
 
 namespace hax {
@@ -43,8 +43,8 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
   const auto part = [&](std::int64_t begin, std::int64_t count) {
     return [&p, this, begin, count](const Var& t) {
       const Var bias = p[in_bias_];
-      return linear(t, slice_rows(p[in_proj_], begin, begin + count),
-                    bias.defined() ? slice_rows(bias, begin, begin + count) : bias);
+      return linear(t, p[in_proj_].rows(begin, begin + count),
+                    bias.defined() ? bias.rows(begin, begin + count) : bias);
     };
   };
   // The convolution is depthwise: x, B and C go through their own channels of it.
@@ -52,9 +52,9 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
   const auto convolved = [&](std::size_t tail, std::int64_t begin, std::int64_t count) {
     const Var bias = p[conv_bias_];
     return convolve(in.map(part(inner + begin, count)).dense(),
-                    slice_rows(p[conv_weight_], begin, begin + count),
-                    bias.defined() ? slice_rows(bias, begin, begin + count) : bias,
-                    context.sequences, carried ? &carried->conv[tail] : nullptr);
+                    p[conv_weight_].rows(begin, begin + count),
+                    bias.defined() ? bias.rows(begin, begin + count) : bias, context.sequences,
+                    carried ? &carried->conv[tail] : nullptr);
   };
   const Var z = in.map_at(rows, part(0, inner));
   const Var u = convolved(0, 0, inner);
@@ -71,16 +71,18 @@ MixerResult Mamba2Mixer::forward(const ForwardContext& context, const Rows& in,
   const SsdResult scanned = ssd(u, dt, neg_exp(p[A_log_]), B, C, p[D_], context.sequences, options,
                                 rows, carried ? carried->ssm : Var{});
   if (carried) carried->ssm = scanned.final_state;
-  Var y = scanned.y;
+  Var gated;
   if (sparse_) {
     const SparseMixer::Result attended =
         sparse_->forward(context, u, linears(u, sparse_->projections(p)), rows);
-    y = add(y, attended.output);
+    gated = gate(scanned.y, attended.output, attended.weight, z);
     result.aux_loss = attended.aux_loss;
+  } else {
+    gated = mul_silu(scanned.y, z);
   }
   // Gate first, then the norm over all inner channels, whatever the number of groups.
-  const Var gated = rms_norm(mul_silu(y, z), p[norm_], config_.layer_norm_epsilon);
-  result.output = linear(gated, p[out_proj_], p[out_bias_]);
+  const Var normed = rms_norm(gated, p[norm_], config_.layer_norm_epsilon);
+  result.output = linear(normed, p[out_proj_], p[out_bias_]);
   return result;
 }
 

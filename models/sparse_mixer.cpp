@@ -13,7 +13,6 @@
 #include "ops/ranking_loss/ranking_loss.h"
 #include "ops/reshape/reshape.h"
 #include "ops/running_sum/running_sum.h"
-#include "ops/slice_rows/slice_rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 
 namespace hax {
@@ -76,7 +75,7 @@ SparseMixer::SparseMixer(const ModelConfig& config, int layer, const std::string
 
 std::vector<Var> SparseMixer::projections(const Leaves& p) const {
   const std::int64_t state = config_.state_size;
-  return {slice_rows(p[xx_proj_], 0, state), slice_rows(p[xx_proj_], state, 2 * state)};
+  return {p[xx_proj_].rows(0, state), p[xx_proj_].rows(state, 2 * state)};
 }
 
 SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Var& u,
@@ -123,7 +122,8 @@ SparseMixer::Result SparseMixer::forward(const ForwardContext& context, const Va
                      : sparse_attention(Q, keys.K, keys.V, seen, wanted, empty);
   if (carried) carried->keys = surviving(keys, seen);
   Result result;
-  result.output = mul(y, p[E_]);
+  result.output = y;
+  result.weight = p[E_];
   if (scores && context.training) {
     result.aux_loss = train_scores(context, scored, Q_all.value(), K.value());
   }

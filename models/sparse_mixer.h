@@ -17,7 +17,8 @@ class SparseMixer {
   SparseMixer(const ModelConfig& config, int layer, const std::string& prefix, ParamTable& table);
 
   struct Result {
-    Var output;    ///< attention output times E [R, inner]
+    Var output;    ///< attention output [R, inner]
+    Var weight;    ///< E [inner]: the output's weight for each channel
     Var aux_loss;  ///< shape [], undefined unless key selection is trained
   };
   /// The weights of K and Q, both [N, inner]: their products with u are what forward() takes, so

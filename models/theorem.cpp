@@ -8,7 +8,6 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/matmul/matmul.h"
 #include "ops/selective_scan/selective_scan.h"
-#include "ops/slice_rows/slice_rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 
 namespace hax {
@@ -84,9 +83,7 @@ Var TheoremModel::overwrite(const Tensor& tokens, State& state) const {
   // u is the embedding itself: what depends on a token alone is computed once for each.
   const Rows u = embed_tokens(weights_.embedding, tokens);
   const auto project = [&](std::int64_t begin, std::int64_t end) {
-    return [this, begin, end](const Var& x) {
-      return linear(x, slice_rows(weights_.x_proj, begin, end));
-    };
+    return [this, begin, end](const Var& x) { return linear(x, weights_.x_proj.rows(begin, end)); };
   };
   const Var dt =
       u.map([&](const Var& x) {

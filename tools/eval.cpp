@@ -101,7 +101,7 @@ void add_eval_command(CLI::App& app) {
       ->required();
   command->add_option("--split", flags->split, "valid or test")->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON object");
-  flags->settings.add_to(*command, chooses_data);
+  flags->settings.add_to(*command, chooses_data, "as the run had it");
   command->callback([flags] { run_eval(*flags); });
 }
 

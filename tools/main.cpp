@@ -49,7 +49,31 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
-// CLI11's text for a parse error, or the nearest right word where one is not known.
+// The parser's message in our words; it names flags in fixed places.
+std::string reworded(const CLI::ParseError& error, const CLI::App& level) {
+  const std::string text = error.what(), name = text.substr(0, text.find_first_of(": "));
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    return text.find("received") == std::string::npos ? name + " needs a value"
+                                                      : name + " is given more than once";
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    if (name.starts_with("-") || command_names(level).empty()) return name + " is missing";
+    return fmt::format("a command is missing, one of {}", fmt::join(command_names(level), ", "));
+  }
+  if (dynamic_cast<const CLI::ConversionError*>(&error) != nullptr) {
+    const std::size_t from = text.find("--"), equals = text.find(" = ");
+    if (from != std::string::npos && equals != std::string::npos) {
+      return fmt::format("{} '{}': expected a number", text.substr(from, equals - from),
+                         text.substr(equals + 3));
+    }
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    return fmt::format("'{}' is one word too many", text.substr(text.rfind(": ") + 2));
+  }
+  return text;
+}
+
+// What is wrong with a command line, with the nearest right word where one is not known.
 std::string describe(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
   const CLI::App* level = &app;
   for (int i = 1; i < argc; ++i) {
@@ -70,7 +94,7 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, int argc
     }
     level = next;
   }
-  return fmt::format("{} (see hax --help)", error.what());
+  return fmt::format("{} (see hax --help)", reworded(error, *level));
 }
 
 }  // namespace

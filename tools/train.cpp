@@ -1,10 +1,13 @@
 // hax train: a run from a recipe and flags, or the continuation of one.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <string>
+#include <vector>
 
 #include "engine/check.h"
 #include "tools/commands.h"
@@ -57,7 +60,12 @@ Trainer make_trainer(const TrainFlags& flags) {
   if (!flags.recipe.empty()) {
     apply_recipe(find_recipe(flags.recipe), "recipe " + flags.recipe, options);
   }
-  flags.settings.apply(options);
+  std::vector<std::string> given;
+  flags.settings.apply(options, [&](std::string_view name) { given.emplace_back(name); });
+  check_usage(options.config.empty() || std::ranges::count(given, "base_arch") == 0,
+              "--base_arch and --config cannot go together: the configuration names its base");
+  options.validate();
+  refuse_idle_settings(given, options.model_config(0));
   return Trainer::start(options);
 }
 

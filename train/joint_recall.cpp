@@ -22,6 +22,7 @@ class JointRecall final : public Task {
         fingerprint_(std::move(fingerprint)) {}
 
   std::int64_t vocab_size() const override { return source(Split::train).task().vocab_size(); }
+  SequenceBounds bounds() const override { return sequence_bounds(source(Split::train).task()); }
   std::string describe() const override { return text_; }
   std::string fingerprint() const override { return fingerprint_; }
   Batch train_batch(std::int64_t first, std::int64_t count) const override {
@@ -92,6 +93,23 @@ std::unique_ptr<Task> from_folder(const TrainOptions& options) {
 }
 
 }  // namespace
+
+SequenceBounds sequence_bounds(const JointRecallTask& task) {
+  TableSizes least{}, most{};
+  least.fill(1);
+  most.fill(1);
+  for (int level = 0; level < task.levels; ++level) {
+    least[static_cast<std::size_t>(level)] = task.range(level).lo;
+    most[static_cast<std::size_t>(level)] = task.range(level).hi;
+  }
+  // Of all tokens from the first symbol on, with bos and sep.
+  const std::int64_t symbols = task.vocab_size() - kFirstSymbol + 2;
+  const auto of = [&](const TableSizes& sizes, std::int64_t distinct) {
+    const std::int64_t tokens = task.length(sizes) - 1;
+    return SequenceSizes{tokens, task.entries(sizes), std::min(distinct, tokens)};
+  };
+  return {of(least, 1), of(most, symbols)};
+}
 
 std::unique_ptr<Task> open_task(const TrainOptions& options) {
   return options.data_dir.empty() ? stream(options) : from_folder(options);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "data/joint_recall.h"
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/files.h"
@@ -13,6 +14,11 @@
 #include "train/embedded_recipes.h"
 
 namespace hax {
+namespace {
+
+constexpr std::int64_t kMillion = 1'000'000, kSteps = 4'000'000'000;
+
+}  // namespace
 
 std::span<const OptionSpec> option_specs() {
   using O = TrainOptions;
@@ -24,40 +30,44 @@ std::span<const OptionSpec> option_specs() {
        &O::sparse_arch},
       {"config", "model configuration file instead of --base_arch", &O::config},
       {"sparse_keys", "keys a query may see, shared among the branch's components (64)",
-       &O::sparse_keys},
-      {"num_hash", "hash columns (8 for sign_bin_lsh, sparse_keys for argmax_lsh)", &O::num_hash},
+       &O::sparse_keys, 0, kMillion},
+      {"num_hash", "hash columns (8 for sign_bin_lsh, sparse_keys for argmax_lsh)", &O::num_hash, 0,
+       kMillion},
       {"data_max_length", "dilation is this over the keys of the dilated pattern (2048)",
-       &O::data_max_length},
+       &O::data_max_length, 0, 1 << 30},
       {"norm_mode", "causal (the default), or released: as in the released code", &O::norm_mode},
       {"lsh_center", "causal, sequence or none; by default the norm mode's", &O::lsh_center},
-      {"contexts", "a:b contexts (streamed task); default 5:16", &O::contexts},
-      {"keys", "a:b keys (streamed task); default 5:16", &O::keys},
-      {"values", "number of values V (streamed task)", &O::values},
-      {"levels", "context levels w: 1 associative recall, 2 joint recall, 3 and more", &O::levels},
+      {"contexts", "a:b contexts (streamed task)", &O::contexts},
+      {"keys", "a:b keys (streamed task)", &O::keys},
+      {"values", "number of values V (streamed task)", &O::values, 1, kMillion},
+      {"levels", "context levels w: 1 associative recall, 2 joint recall, 3 and more", &O::levels,
+       1, kMaxLevels},
       {"data_dir", "dataset folder of `hax data generate`; without it samples are streamed",
        &O::data_dir},
       {"save_dir", "run folder to create", &O::save_dir},
       {"valid_samples", "validation samples; 0: 1,440 streamed, or the whole file",
-       &O::valid_samples},
-      {"test_samples", "test samples; 0: 1,440 streamed, or the whole file", &O::test_samples},
+       &O::valid_samples, 0, 1000 * kMillion},
+      {"test_samples", "test samples; 0: 1,440 streamed, or the whole file", &O::test_samples, 0,
+       1000 * kMillion},
       {"lr", "learning rate after warm-up", &O::lr},
       {"gate_loss_weight", "weight of the ranking loss", &O::gate_loss_weight},
-      {"step", "optimiser steps", &O::step},
-      {"warmup_step", "steps of linear warm-up", &O::warmup_step},
-      {"valid_step", "steps between validations", &O::valid_step},
-      {"bsz", "sequences a micro-batch", &O::bsz},
-      {"grad_acc", "micro-batches an optimiser step", &O::grad_acc},
+      {"step", "optimiser steps", &O::step, 1, kSteps},
+      {"warmup_step", "steps of linear warm-up", &O::warmup_step, 0, kSteps},
+      {"valid_step", "steps between validations", &O::valid_step, 1, kSteps},
+      {"bsz", "sequences a micro-batch", &O::bsz, 1, kMillion},
+      {"grad_acc", "micro-batches an optimiser step", &O::grad_acc, 1, kMillion},
       {"clip_norm", "clip the gradient's norm to this; 0: off", &O::clip_norm},
       {"weight_decay", "AdamW's decoupled weight decay", &O::weight_decay},
       {"beta1", "AdamW", &O::beta1},
       {"beta2", "AdamW", &O::beta2},
       {"adam_eps", "AdamW", &O::adam_eps},
-      {"seed", "of initial weights, hashes, candidates and streamed samples", &O::seed},
-      {"log_step", "steps between lines of metrics.jsonl", &O::log_step},
+      {"seed", "of initial weights, hashes, candidates and streamed samples", &O::seed, 0,
+       INT64_MAX},
+      {"log_step", "steps between lines of metrics.jsonl", &O::log_step, 1, kSteps},
       {"shards", "pieces a batch is cut into for threads, 1 to 8; part of the arithmetic",
-       &O::shards},
+       &O::shards, 1, 8},
       {"device", "cpu (or cuda in a build with it)", &O::device},
-      {"threads", "threads; 0: one a core. Never changes a result", &O::threads},
+      {"threads", "threads; 0: one a core. Never changes a result", &O::threads, 0, 1024},
   };
   return specs;
 }
@@ -127,39 +137,25 @@ std::string find_recipe(const std::string& name) {
 }
 
 void TrainOptions::validate() const {
-  const auto within = [](const char* name, std::int64_t value, std::int64_t low,
-                         std::int64_t high) {
-    check_usage(value >= low && value <= high, "--{} {}: expected an integer from {} to {}", name,
-                value, low, high);
-  };
+  for (const OptionSpec& spec : option_specs()) {
+    const auto* member = std::get_if<std::int64_t TrainOptions::*>(&spec.member);
+    if (member == nullptr) continue;
+    const std::int64_t value = this->**member;
+    check_usage(value >= spec.least && value <= spec.most,
+                "--{} {}: expected a whole number from {} to {}", spec.name, value, spec.least,
+                spec.most);
+  }
   const auto number = [](const char* name, double value, bool ok, const char* expected) {
     check_usage(std::isfinite(value) && ok, "--{} {}: expected {}", name, value, expected);
   };
-  constexpr std::int64_t kMillion = 1'000'000, kSteps = 4'000'000'000;
-  within("sparse_keys", sparse_keys, 0, kMillion);
-  within("num_hash", num_hash, 0, kMillion);
-  within("data_max_length", data_max_length, 0, 1 << 30);
-  within("values", values, 1, kMillion);
-  within("levels", levels, 1, 16);
-  within("valid_samples", valid_samples, 0, 1000 * kMillion);
-  within("test_samples", test_samples, 0, 1000 * kMillion);
   number("lr", lr, lr > 0 && lr <= 10, "a learning rate above 0, at most 10");
   number("gate_loss_weight", gate_loss_weight, gate_loss_weight >= 0, "a number from 0");
-  within("step", step, 1, kSteps);
-  within("warmup_step", warmup_step, 0, kSteps);
-  within("valid_step", valid_step, 1, kSteps);
-  within("bsz", bsz, 1, kMillion);
-  within("grad_acc", grad_acc, 1, kMillion);
   number("clip_norm", clip_norm, clip_norm >= 0, "a number from 0");
   number("weight_decay", weight_decay, weight_decay >= 0 && weight_decay <= 1,
          "a number from 0 to 1");
   number("beta1", beta1, beta1 >= 0 && beta1 < 1, "a number from 0, below 1");
   number("beta2", beta2, beta2 >= 0 && beta2 < 1, "a number from 0, below 1");
   number("adam_eps", adam_eps, adam_eps > 0, "a positive number");
-  within("seed", seed, 0, INT64_MAX);
-  within("log_step", log_step, 1, kSteps);
-  within("shards", shards, 1, 8);
-  within("threads", threads, 0, 1024);
   check_usage(bsz * grad_acc <= INT64_MAX / kSteps,
               "--bsz {} x --grad_acc {}: too many sequences a step", bsz, grad_acc);
   check_usage(parse_device(device).is_cpu(),
@@ -185,6 +181,22 @@ ModelConfig TrainOptions::model_config(std::int64_t vocab_needed) const {
   if (!lsh_center.empty()) model.lsh_center = parse_lsh_center(lsh_center);
   model.resolve();
   return model;
+}
+
+void refuse_idle_settings(std::span<const std::string> given, const ModelConfig& model) {
+  const auto idle = [&](const char* name, bool used, const char* why) {
+    check_usage(used || std::ranges::count(given, name) == 0,
+                "--{} changes nothing: sparse_arch is {}, {}; leave it out", name,
+                model.sparse_arch, why);
+  };
+  const bool sparse = model.sparse_arch != "none";
+  idle("sparse_keys", sparse && !model.uses("full"),
+       sparse ? "which sees all keys" : "there is no sparse branch");
+  idle("num_hash", model.hashes(), "which does not hash");
+  idle("lsh_center", model.hashes(), "which does not hash");
+  idle("data_max_length", model.uses("dilated"), "which has no dilated keys");
+  idle("norm_mode", sparse, "there is no sparse branch");
+  idle("gate_loss_weight", model.uses("key_selection"), "which has no ranking loss");
 }
 
 }  // namespace hax

@@ -58,12 +58,17 @@ struct TrainOptions {
   ModelConfig model_config(std::int64_t vocab_needed) const;
 };
 
+/// Throws UsageError naming the first setting of those `given` by a flag that changes nothing in
+/// this model: a mistake of the flag or of the architecture.
+void refuse_idle_settings(std::span<const std::string> given, const ModelConfig& model);
+
 /// One setting: its name is the flag (--name) and the recipe key.
 struct OptionSpec {
   const char* name;
   std::string help;
   std::variant<std::int64_t TrainOptions::*, double TrainOptions::*, std::string TrainOptions::*>
       member;
+  std::int64_t least = 0, most = INT64_MAX;  ///< of an integer
 };
 std::span<const OptionSpec> option_specs();
 

@@ -59,14 +59,16 @@ double Reporter::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-std::vector<LinePart> Reporter::describe(std::int64_t step, const StepResult& result) const {
+std::vector<LinePart> Reporter::describe(std::int64_t step, const Numbers& numbers) const {
   const double elapsed = std::max(seconds(), 1e-9);
   const double left =
       elapsed / static_cast<double>(step - first_step_ + 1) * static_cast<double>(steps_ - step);
   std::vector<LinePart> parts{{fmt::format("step {}/{}", step, steps_), 5},
-                              {fmt::format("loss {:.4f}", loss_), 4}};
-  if (result.gate_loss != 0) parts.push_back({fmt::format("ranking {:.4f}", gate_loss_), 1});
-  parts.push_back({fmt::format("accuracy {:5.1f} %", 100 * accuracy_), 3});
+                              {fmt::format("loss {:.4f}", numbers.loss), 4}};
+  if (numbers.gate_loss != 0) {
+    parts.push_back({fmt::format("ranking {:.4f}", numbers.gate_loss), 1});
+  }
+  parts.push_back({fmt::format("accuracy {:5.1f} %", 100 * numbers.accuracy), 3});
   parts.push_back({fmt::format("{:.0f} tokens/s", tokens_ / elapsed), 0});
   parts.push_back({fmt::format("{} left", format_duration(left)), 2});
   return parts;
@@ -75,24 +77,24 @@ std::vector<LinePart> Reporter::describe(std::int64_t step, const StepResult& re
 void Reporter::step(std::int64_t step, const StepResult& result) {
   const bool first = first_step_ < 0;
   if (first) first_step_ = step;
-  // An average over about the last 20 steps; the metrics file has the exact numbers.
   const double share = first ? 1 : 0.05;
-  loss_ += share * (result.lm_loss - loss_);
-  gate_loss_ += share * (result.gate_loss - gate_loss_);
-  accuracy_ += share * (result.accuracy - accuracy_);
+  recent_.loss += share * (result.lm_loss - recent_.loss);
+  recent_.gate_loss += share * (result.gate_loss - recent_.gate_loss);
+  recent_.accuracy += share * (result.accuracy - recent_.accuracy);
+  const Numbers own{result.lm_loss, result.gate_loss, result.accuracy};
   tokens_ += static_cast<double>(result.tokens);
 
   const bool plain = step % plain_every_ == 0 || step == steps_;
   if (live_ && seconds() - shown_at_ > 0.25) {
     shown_at_ = seconds();
-    fmt::print(out_, "\r\x1b[K{}", fit_line(describe(step, result), usable_columns(out_)));
+    fmt::print(out_, "\r\x1b[K{}", fit_line(describe(step, recent_), usable_columns(out_)));
     std::fflush(out_);
   } else if (!live_ && plain) {
-    fmt::print(out_, "{}\n", fit_line(describe(step, result), kNoLimit));
+    fmt::print(out_, "{}\n", fit_line(describe(step, own), kNoLimit));
     std::fflush(out_);
   }
   if (log_ && plain) {
-    fmt::print(log_, "{}\n", fit_line(describe(step, result), kNoLimit));
+    fmt::print(log_, "{}\n", fit_line(describe(step, own), kNoLimit));
     std::fflush(log_);
   }
 }

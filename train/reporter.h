@@ -22,8 +22,9 @@ std::string fit_line(std::vector<LinePart> parts, std::size_t columns);
 
 class Reporter {
  public:
-  /// Writes to `out`; when it is a terminal, to one live line, never wider than it is. Plain lines
-  /// also go to `log` (may be null).
+  /// Writes to `out`; when it is a terminal, to one live line, never wider than it is, with means
+  /// over about the last 20 steps. Plain lines have the numbers of their own step, as
+  /// metrics.jsonl has them; they also go to `log` (may be null).
   Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every);
 
   /// After each step.
@@ -33,7 +34,10 @@ class Reporter {
 
  private:
   double seconds() const;
-  std::vector<LinePart> describe(std::int64_t step, const StepResult& result) const;
+  struct Numbers {
+    double loss = 0, gate_loss = 0, accuracy = 0;
+  };
+  std::vector<LinePart> describe(std::int64_t step, const Numbers& numbers) const;
 
   std::FILE* out_;
   std::FILE* log_;
@@ -41,7 +45,7 @@ class Reporter {
   std::int64_t steps_, plain_every_;
   std::int64_t first_step_ = -1;
   double tokens_ = 0, shown_at_ = -1;
-  double loss_ = 0, gate_loss_ = 0, accuracy_ = 0;  // smoothed over recent steps
+  Numbers recent_;  // means over recent steps
   std::chrono::steady_clock::time_point start_;
 };
 

@@ -13,31 +13,51 @@
 namespace hax {
 namespace {
 
+struct Kept {
+  std::string text;
+  std::int64_t damaged = 0, first_damaged = 0;  // lines, counted from 1
+};
+
 // What a run that stands at `step` would have written.
-std::string kept_lines(const std::string& text, std::int64_t step, std::int64_t validated_step) {
-  std::string kept;
+Kept kept_lines(const std::string& text, std::int64_t step, std::int64_t validated_step) {
+  Kept kept;
   std::size_t begin = 0;
-  while (begin < text.size()) {
+  for (std::int64_t number = 1; begin < text.size(); ++number) {
     const std::size_t end = text.find('\n', begin);
     if (end == std::string::npos) break;  // torn: the run was killed while writing
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
     const auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) continue;
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) {
+      if (kept.damaged++ == 0) kept.first_damaged = number;
+      continue;
+    }
     const bool validation = json.contains("valid_accuracy");
     if (json["step"] > (validation ? validated_step : step)) continue;
-    if (!json.contains("test_accuracy")) kept += line + "\n";
+    if (!json.contains("test_accuracy")) kept.text += line + "\n";
   }
   return kept;
 }
 
 const std::filesystem::path& trimmed(const std::filesystem::path& path, std::int64_t step,
-                                     std::int64_t validated_step) {
+                                     std::int64_t validated_step, std::string* damage) {
+  std::string what;
   if (std::filesystem::exists(path)) {
-    const std::string text = read_file(path.string()),
-                      kept = kept_lines(text, step, validated_step);
-    if (kept != text) write_file_atomically(path.string(), kept);
+    const std::string text = read_file(path.string());
+    const Kept kept = kept_lines(text, step, validated_step);
+    if (kept.text != text) write_file_atomically(path.string(), kept.text);
+    if (kept.damaged == 1) {
+      what = fmt::format("{}: line {} could not be read and was left out", path.string(),
+                         kept.first_damaged);
+    } else if (kept.damaged > 1) {
+      what = fmt::format("{}: {} lines, from line {} on, could not be read and were left out",
+                         path.string(), kept.damaged, kept.first_damaged);
+    }
+  } else if (step > 0) {
+    what = fmt::format("{}: missing; it goes on with step {}, earlier lines are lost",
+                       path.string(), step + 1);
   }
+  if (damage != nullptr) *damage = what;
   return path;
 }
 
@@ -62,7 +82,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder)
 }
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t step,
-                         std::int64_t validated_step)
-    : file_(trimmed(path, step, validated_step)) {}
+                         std::int64_t validated_step, std::string* damage)
+    : file_(trimmed(path, step, validated_step, damage)) {}
 
 }  // namespace hax

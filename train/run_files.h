@@ -41,10 +41,12 @@ class LogFile {
 /// metrics.jsonl: one JSON object a line, nothing in it depends on the clock. On opening, lines
 /// that a run resumed at `step`, last validated at `validated_step`, will write again (later steps
 /// and validations, the final test, a torn last line)
-/// are dropped.
+/// are dropped. Lines before these that cannot be read are dropped too, and `damage`, where given,
+/// says which; also when a resumed run has no such file.
 class MetricsFile {
  public:
-  MetricsFile(const std::filesystem::path& path, std::int64_t step, std::int64_t validated_step);
+  MetricsFile(const std::filesystem::path& path, std::int64_t step, std::int64_t validated_step,
+              std::string* damage = nullptr);
   void append(const std::string& line) { file_.append(line); }
 
  private:

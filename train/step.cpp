@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <optional>
 
 #include "engine/denormals.h"
 #include "engine/dispatch.h"
+#include "engine/parallel.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
 
@@ -56,23 +56,17 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   return result;
 }
 
-// Runs body(g) for every shard on the threads there are, and passes on the exception of the first
-// shard that failed.
+// Runs body(g) for every shard that has sequences, on the threads there are. A shard alone runs on
+// this thread, so that its ops may take the others.
 template <class F>
-void for_each_shard(std::int64_t shards, F&& body) {
-  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(shards));
-#pragma omp parallel for schedule(dynamic, 1)
-  for (std::int64_t g = 0; g < shards; ++g) {
-    const FlushDenormals flush;
-    try {
-      body(g);
-    } catch (...) {
-      errors[static_cast<std::size_t>(g)] = std::current_exception();
-    }
+void for_each_shard(const std::vector<std::int64_t>& cuts, F&& body) {
+  std::vector<std::int64_t> shards;
+  for (std::size_t g = 0; g + 1 < cuts.size(); ++g) {
+    if (cuts[g] < cuts[g + 1]) shards.push_back(static_cast<std::int64_t>(g));
   }
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
+  const FlushDenormals flush;
+  parallel_for(static_cast<std::int64_t>(shards.size()),
+               [&](std::int64_t i) { body(shards[static_cast<std::size_t>(i)]); });
 }
 
 StepResult sum_up(const Batch& batch, const std::vector<SequenceResult>& parts,
@@ -120,17 +114,19 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, options.shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
   std::vector<std::optional<Parameters>> sums(static_cast<std::size_t>(options.shards));
-  for_each_shard(options.shards, [&](std::int64_t g) {
+  for_each_shard(cuts, [&](std::int64_t g) {
     const auto shard = static_cast<std::size_t>(g);
     Parameters& sum = sums[shard].emplace(model.parameters(), parameters.flat().dtype());
+    const Leaves leaves(parameters, sum);
     for (std::int64_t s = cuts[shard]; s < cuts[shard + 1]; ++s) {
-      const Leaves leaves(parameters, sum);
       parts[static_cast<std::size_t>(s)] =
           run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);
     }
   });
   fill(gradients.flat(), 0);
-  for (const std::optional<Parameters>& sum : sums) accumulate(gradients.flat(), sum->flat());
+  for (const std::optional<Parameters>& sum : sums) {
+    if (sum) accumulate(gradients.flat(), sum->flat());
+  }
   return sum_up(batch, parts, options.gate_loss_weight);
 }
 
@@ -139,7 +135,7 @@ StepResult evaluate_batch(const Model& model, const Parameters& parameters, cons
   const Divisors divisors = divisors_of(batch);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
-  for_each_shard(shards, [&](std::int64_t g) {
+  for_each_shard(cuts, [&](std::int64_t g) {
     const NoGrad no_grad;
     const Leaves leaves(parameters);
     const auto shard = static_cast<std::size_t>(g);

@@ -7,14 +7,21 @@
 #include "data/batch.h"
 #include "data/joint_recall.h"
 #include "train/options.h"
+#include "train/step_memory.h"
 
 namespace hax {
+
+/// What the sizes of sequences lie between, in every split.
+struct SequenceBounds {
+  SequenceSizes least, most;
+};
 
 class Task {
  public:
   virtual ~Task() = default;
   /// Tokens a model needs.
   virtual std::int64_t vocab_size() const = 0;
+  virtual SequenceBounds bounds() const = 0;
   /// One line for people: what the data is.
   virtual std::string describe() const = 0;
   /// Names the data itself, wherever it lies: equal for equal samples. A resumed run must find the
@@ -26,6 +33,9 @@ class Task {
   virtual std::int64_t count(Split split) const = 0;
   virtual Batch batch(Split split, std::int64_t first, std::int64_t count) const = 0;
 };
+
+/// Those of a joint recall task.
+SequenceBounds sequence_bounds(const JointRecallTask& task);
 
 /// Joint recall: from the folder of --data_dir, or streamed. Throws UsageError or Error when the
 /// options do not fit together, or the folder is not a dataset.

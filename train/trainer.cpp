@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <omp.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "engine/files.h"
+#include "engine/memory.h"
 #include "train/evaluate.h"
 #include "train/reporter.h"
 #include "train/run_files.h"
@@ -57,6 +59,7 @@ struct Trainer::Run {
     return due && state.step > state.validated_step;
   }
 
+  std::string prepare_memory() const;
   StepResult train_step(MetricsFile& metrics);
   void validate(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
   RunResult finish(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
@@ -249,17 +252,45 @@ Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
   return Trainer(std::move(run));
 }
 
+// Fetches the tensors' memory before the first step and says how much that is.
+std::string Trainer::Run::prepare_memory() const {
+  const SequenceBounds bounds = task->bounds();
+  const StepMemoryModel memory(*model);
+  const StepSizes sizes{bounds.least, bounds.most, options.bsz * options.grad_acc, options.shards,
+                        omp_get_max_threads()};
+  const StepMemory step = memory.predict(sizes);
+  release_cached_memory(kCpu);
+  // Very long sequences of very different lengths: what is fetched for all of them may be more than
+  // there is. Then steps fetch what they need as they come.
+  const std::int64_t physical = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
+  const bool fits = step.reserved < physical / 2;
+  if (fits) memory.reserve(sizes);
+  const auto megabytes = [](std::int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  return fmt::format(
+      "memory: at most about {:.1f} MB for a step ({:.1f} MB for each of {} sequences at once, "
+      "{:.1f} "
+      "MB parameters, gradients and batch); {}",
+      megabytes(step.peak()), megabytes(step.sequence), step.at_once,
+      megabytes(step.peak() - step.at_once * step.sequence),
+      fits ? fmt::format("{:.0f} MB held for sequences of all lengths", megabytes(step.reserved))
+           : std::string("fetched as it is needed"));
+}
+
 RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
   Run& run = *run_;
   const auto stop = [&stop_flag] { return stop_flag.load(); };
   const LogFile log(run.folder / "log.txt");
-  MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step, run.state.validated_step);
+  std::string damage;
+  MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step, run.state.validated_step,
+                      &damage);
   Reporter reporter(stdout, log.handle(), run.options.step, run.options.log_step);
   reporter.line(fmt::format(
       "{} + {}: {} parameters, {}; {}", run.options.base_arch, run.model->config().sparse_arch,
       run.model->parameters().count(),
       run.state.step == 0 ? "new run" : fmt::format("resumed at step {}", run.state.step),
       run.task->describe()));
+  if (!damage.empty()) reporter.line(damage);
+  reporter.line(run.prepare_memory());
   while (!stop()) {
     const bool at_end = run.state.step >= run.options.step;
     if (run.validation_is_due(at_end)) {

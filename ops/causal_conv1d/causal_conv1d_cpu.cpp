@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <vector>
 
 #include "engine/dispatch.h"
+#include "engine/parallel.h"
 #include "ops/causal_conv1d/causal_conv1d_kernels.h"
+#include "ops/causal_conv1d/causal_conv1d_rows.h"
 #include "ops/elementwise/elementwise_functors.h"
 
 namespace hax {
@@ -24,6 +27,16 @@ void visit_activation(Activation activation, F&& f) {
   f(Identity{});
 }
 
+// Calls f.operator()<kTaps>() for the widths that have loops of their own, and <0>() for others.
+template <class F>
+void visit_width(std::int64_t width, F&& f) {
+  if (width == 4) return f.template operator()<4>();
+  if (width == 3) return f.template operator()<3>();
+  if (width == 2) return f.template operator()<2>();
+  if (width == 1) return f.template operator()<1>();
+  f.template operator()<0>();
+}
+
 // [C, W] -> [W, C] or back, so that a tap's weights are contiguous over the channels.
 template <class T>
 void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
@@ -32,59 +45,82 @@ void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
   }
 }
 
-// A dot product along time for every channel: out[c] = start[c] + sum_i weights[i, c] x[i, c], i
-// below `taps`. `step`, +-channels, goes from one tap's weights to the next. out may be start, or a
-// row of x.
+// What both directions read. The rows before a sequence are zero.
 template <class T>
-struct Taps {
-  std::int64_t channels, step;
+struct Inputs {
+  std::int64_t channels, width;
+  Tensor taps, start;  // [W, C], [C]
+  const T *x, *w, *bias;
 
-  template <int kTaps>
-  void add(const T* start, const T* weights, const T* x, T* out) const {
-#pragma omp simd
-    for (std::int64_t c = 0; c < channels; ++c) {
-      T sum = start[c];
-      for (int i = 0; i < kTaps; ++i) sum += weights[i * step + c] * x[i * channels + c];
-      out[c] = sum;
-    }
+  Inputs(const Tensor& input, const Tensor& weight, const Tensor& given_bias)
+      : channels(input.size(1)),
+        width(weight.size(2)),
+        taps(Tensor::empty({width, channels}, input.dtype())),
+        start(given_bias.defined() ? given_bias : Tensor::zeros({channels}, input.dtype())),
+        x(input.data<T>()),
+        w(taps.data<T>()),
+        bias(start.data<T>()) {
+    transpose(weight.data<T>(), channels, width, taps.data<T>());
   }
 
-  // Any number of taps, four at a time.
-  void add(std::int64_t taps, const T* start, const T* weights, const T* x, T* out) const {
-    for (; taps > 4; taps -= 4, start = out, weights += 4 * step, x += 4 * channels) {
-      add<4>(start, weights, x, out);
-    }
-    if (taps == 4) return add<4>(start, weights, x, out);
-    if (taps == 3) return add<3>(start, weights, x, out);
-    if (taps == 2) return add<2>(start, weights, x, out);
-    add<1>(start, weights, x, out);
+  // Row t - width + 1 and those after it up to row t + count - 1 of a sequence from `begin` on: in
+  // place, or where the window reaches back beyond the sequence, copied into `room`.
+  const T* window(std::int64_t begin, std::int64_t t, std::int64_t count,
+                  std::vector<T>& room) const {
+    const std::int64_t before = width - 1, missing = before - (t - begin);
+    if (missing <= 0) return x + (t - before) * channels;
+    room.assign(static_cast<std::size_t>((before + count) * channels), T(0));
+    std::copy_n(x + begin * channels, (t + count - begin) * channels,
+                room.data() + missing * channels);
+    return room.data();
   }
 };
+
+// Calls f.operator()<kCount>(t) for blocks of rows begin..end-1: of kRows rows, and the rest
+// singly.
+template <class F>
+void for_each_block(std::int64_t begin, std::int64_t end, F&& f) {
+  std::int64_t t = begin;
+  for (; t + conv::kRows <= end; t += conv::kRows) f.template operator()<conv::kRows>(t);
+  for (; t < end; ++t) f.template operator()<1>(t);
+}
+
+// The same from the last block to the first.
+template <class F>
+void for_each_block_reversed(std::int64_t begin, std::int64_t end, F&& f) {
+  std::int64_t t = end;
+  for (; (t - begin) % conv::kRows != 0; --t) f.template operator()<1>(t - 1);
+  for (; t > begin; t -= conv::kRows) f.template operator()<conv::kRows>(t - conv::kRows);
+}
 
 }  // namespace
 
 void causal_conv1d_forward(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias,
                            const Sequences& sequences, Activation activation, Tensor& y) {
   visit_float(x.dtype(), [&]<class T>() {
-    const std::int64_t channels = x.size(1), width = weight.size(2);
-    Tensor taps = Tensor::empty({width, channels}, x.dtype());
-    T* w = taps.data<T>();
-    transpose(weight.data<T>(), channels, width, w);
-    const Tensor start = bias.defined() ? bias : Tensor::zeros({channels}, x.dtype());
-    const T *in = x.data<T>(), *first = start.data<T>();
+    const Inputs<T> in(x, weight, bias);
     T* out = y.data<T>();
-    const Taps<T> forward{channels, channels};
     visit_activation(activation, [&](const auto act) {
-      for (std::int64_t s = 0; s < sequences.count(); ++s) {
-        for (std::int64_t t = sequences.begin(s); t < sequences.end(s); ++t) {
-          const std::int64_t count = std::min(width, t - sequences.begin(s) + 1);
-          T* row = out + t * channels;
-          forward.add(count, first, w + (width - count) * channels, in + (t - count + 1) * channels,
-                      row);
-#pragma omp simd
-          for (std::int64_t c = 0; c < channels; ++c) row[c] = act.value(row[c]);
+      visit_width(in.width, [&]<int kTaps>() {
+        for (std::int64_t s = 0; s < sequences.count(); ++s) {
+          const std::int64_t first = sequences.begin(s);
+          parallel_rows(sequences.length(s), [&](std::int64_t begin, std::int64_t end) {
+            std::vector<T> room;
+            for_each_block(first + begin, first + end, [&]<int kCount>(std::int64_t t) {
+              const T* window = in.window(first, t, kCount, room);
+              T* row = out + t * in.channels;
+              if constexpr (kTaps > 0) {
+                conv::forward_rows<kTaps, kCount>(act, in.channels, in.w, in.bias, window, row);
+              } else {
+                for (int r = 0; r < kCount; ++r) {
+                  conv::forward_row(act, in.width, in.channels, in.w, in.bias,
+                                    window + r * in.channels, row + r * in.channels);
+                }
+              }
+            });
+          });
         }
-      }
+      });
     });
   });
 }
@@ -93,51 +129,51 @@ void causal_conv1d_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor
                             const Tensor& bias, const Sequences& sequences, Activation activation,
                             Tensor& dx, Tensor& dweight, Tensor& dbias) {
   visit_float(x.dtype(), [&]<class T>() {
-    const std::int64_t channels = x.size(1), width = weight.size(2);
-    Tensor taps = Tensor::empty({width, channels}, x.dtype());
-    T* w = taps.data<T>();
-    transpose(weight.data<T>(), channels, width, w);
-    const Tensor zeros = Tensor::zeros({channels}, x.dtype());
-    const Tensor start = bias.defined() ? bias : zeros;
-    Tensor dtaps = Tensor::zeros(taps.shape(), x.dtype());
-    if (dbias.defined()) fill(dbias, 0);
-    const T *in = x.data<T>(), *dout = dy.data<T>();
-    const T *first = start.data<T>(), *zero = zeros.data<T>();
-    T *din = dx.data<T>(), *dw = dtaps.data<T>();
-    T* db = dbias.defined() ? dbias.data<T>() : nullptr;
-    const Taps<T> forward{channels, channels}, reversed{channels, -channels};
+    const Inputs<T> in(x, weight, bias);
+    const std::int64_t channels = in.channels, width = in.width;
+    const T* dout = dy.data<T>();
+    T* din = dx.data<T>();
+    // The taps' gradients, then the bias's.
+    Tensor sums = Tensor::zeros({width + 1, channels}, x.dtype());
 
     visit_activation(activation, [&](const auto act) {
-      for (std::int64_t s = 0; s < sequences.count(); ++s) {
-        const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
-        // The gradients of the pre-activations wait in dx.
-        for (std::int64_t t = begin; t < end; ++t) {
-          const std::int64_t count = std::min(width, t - begin + 1);
-          const std::int64_t skipped = (width - count) * channels;
-          const T *window = in + (t - count + 1) * channels, *dy_row = dout + t * channels;
-          T* g = din + t * channels;
-          forward.add(count, first, w + skipped, window, g);
-#pragma omp simd
-          for (std::int64_t c = 0; c < channels; ++c) g[c] = dy_row[c] * act.derivative(g[c]);
-          for (std::int64_t i = 0; i < count * channels; i += channels) {
-            T* row = dw + skipped + i;
-#pragma omp simd
-            for (std::int64_t c = 0; c < channels; ++c) row[c] += g[c] * window[i + c];
-          }
-          if (db == nullptr) continue;
-#pragma omp simd
-          for (std::int64_t c = 0; c < channels; ++c) db[c] += g[c];
+      visit_width(width, [&]<int kTaps>() {
+        for (std::int64_t s = 0; s < sequences.count(); ++s) {
+          const std::int64_t first = sequences.begin(s), last = sequences.end(s);
+          Tensor of_sequence = Tensor::empty(sums.shape(), x.dtype());
+          sum_of_pieces(
+              sequences.length(s), of_sequence,
+              [&](std::int64_t piece_begin, std::int64_t piece_end, Tensor& sum) {
+                const std::int64_t begin = first + piece_begin, end = first + piece_end;
+                T *dw = sum.data<T>(), *db = dw + width * channels;
+                std::vector<T> room, after(static_cast<std::size_t>(width * channels));
+                // Gradients of the pre-activations that the next piece begins with.
+                for (std::int64_t t = std::min(last, end + width - 1) - 1; t >= end; --t) {
+                  conv::pre_gradient(act, width, channels, in.w, in.bias,
+                                     in.window(first, t, 1, room), dout + t * channels,
+                                     after.data() + (t - end) * channels);
+                }
+                for_each_block_reversed(begin, end, [&]<int kCount>(std::int64_t t) {
+                  const T* window = in.window(first, t, kCount, room);
+                  const std::int64_t at = t * channels;
+                  if constexpr (kTaps > 0) {
+                    conv::backward_rows<kTaps, kCount>(act, channels, in.w, in.bias, window,
+                                                       dout + at, after.data(), din + at, dw, db);
+                  } else {
+                    for (std::int64_t r = kCount - 1; r >= 0; --r) {
+                      conv::backward_row(act, width, channels, in.w, in.bias, window + r * channels,
+                                         dout + at + r * channels, after.data(),
+                                         din + at + r * channels, dw, db);
+                    }
+                  }
+                });
+              });
+          accumulate(sums, of_sequence);
         }
-        // x_t went into the outputs t, t+1, ... through the last tap, the one before, ...: row t
-        // needs the gradients from t on, so it can take the place of its own.
-        const T* last_tap = w + (width - 1) * channels;
-        for (std::int64_t t = begin; t < end; ++t) {
-          T* row = din + t * channels;
-          reversed.add(std::min(width, end - t), zero, last_tap, row, row);
-        }
-      }
+      });
     });
-    transpose(dtaps.data<T>(), width, channels, dweight.data<T>());
+    transpose(sums.data<T>(), width, channels, dweight.data<T>());
+    if (dbias.defined()) copy(dbias, sums.rows(width, width + 1).reshape({channels}));
   });
 }
 

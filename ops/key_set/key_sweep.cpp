@@ -4,30 +4,51 @@
 
 namespace hax {
 
-void KeySweep::enter(std::int64_t s) {
+void KeySweep::enter(std::int64_t s, std::int32_t from) {
   const std::int64_t begin = keys_.sequences.begin(s);
   const auto length = static_cast<std::int32_t>(keys_.sequences.length(s));
   death_ = keys_.death.data<std::int32_t>() + begin;
   shared_ = alive_ = 0;
   shared_until_ = -1;
-  next_ = 0;
   next_death_ = KeySet::kForever;
   // One more than can be alive: slots are written before it is known whether they count.
   list_.resize(std::max(list_.size(), static_cast<std::size_t>(length) + 1));
+  for (next_ = 0; next_ < from; ++next_) {
+    const std::int32_t death = death_[next_];
+    if (death <= from) continue;
+    list_[alive_++] = next_;
+    next_death_ = std::min(next_death_, death);
+  }
   segments_.clear();
   bins_.clear();
   if (!keys_.banded()) return;
   query_bin_ = keys_.query_bin.data<std::int64_t>() + begin;
   expire_ = keys_.expire.data<std::int32_t>() + begin;
   order_ = keys_.order.data<std::int32_t>() + begin;
-  const std::int64_t* key_bin = keys_.key_bin.data<std::int64_t>() + begin;
-  for (std::int32_t p = 0; p < length; ++p) {
+  find_segments(keys_.key_bin.data<std::int64_t>() + begin, length, from);
+}
+
+void KeySweep::find_segments(const std::int64_t* key_bin, std::int32_t length, std::int32_t from) {
+  for (std::int32_t p = 0; p < length;) {
     const std::int64_t bin = key_bin[order_[p]];
-    if (bins_.empty() || bins_.back() != bin) {
-      bins_.push_back(bin);
-      segments_.push_back({p, p, p});
+    // Longer and longer steps inside the bin, then by halves between its last key known and `end`.
+    std::int32_t last = p, step = 1;
+    while (step < length - last && key_bin[order_[last + step]] == bin) {
+      last += step;
+      step *= 2;
     }
-    segments_.back().end = p + 1;
+    std::int32_t end = last + std::min(step, length - last);
+    while (end - last > 1) {
+      const std::int32_t middle = last + (end - last) / 2;
+      (key_bin[order_[middle]] == bin ? last : end) = middle;
+    }
+    const std::int32_t* tail = std::lower_bound(order_ + p, order_ + end, from);
+    const std::int32_t* head = std::partition_point(
+        order_ + p, tail, [this, from](std::int32_t j) { return expire_[j] <= from; });
+    bins_.push_back(bin);
+    segments_.push_back(
+        {static_cast<std::int32_t>(head - order_), static_cast<std::int32_t>(tail - order_), end});
+    p = end;
   }
 }
 

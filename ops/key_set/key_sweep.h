@@ -16,8 +16,10 @@ class KeySweep {
   /// `keys` must outlive the sweep.
   explicit KeySweep(const KeySet& keys) : keys_(keys) {}
 
-  /// Starts with sequence s of the pack.
-  void enter(std::int64_t s);
+  /// Starts with sequence s of the pack, at query `from`: earlier ones cannot be asked for. What
+  /// the later ones get is the same. Besides a glance at the keys before `from`, O(bins log
+  /// length).
+  void enter(std::int64_t s, std::int32_t from = 0);
   /// Positions of the keys that query i of the entered sequence sees, each once: those seen by
   /// position in increasing order, then those of its bin. i must increase from call to call. Valid
   /// until the next call. Over a sequence: O(length + keys handed out + queries log bins).
@@ -27,11 +29,15 @@ class KeySweep {
   /// then depends on both.
   std::size_t share(std::int32_t first, std::int32_t last);
 
+  /// Bin of query i of the entered sequence; 0 in sets without a band.
+  std::int64_t bin_of(std::int32_t i) const { return segments_.empty() ? 0 : query_bin_[i]; }
+
  private:
   // Keys of one bin in `order`: [head, tail) are neither expired nor after the query.
   struct Segment {
     std::int32_t head, tail, end;
   };
+  void find_segments(const std::int64_t* key_bin, std::int32_t length, std::int32_t from);
   void take_up(std::int32_t i);
   void drop_dead(std::int32_t i);
   void add_band(std::int32_t i, std::size_t& count);

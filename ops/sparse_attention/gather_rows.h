@@ -11,6 +11,20 @@ namespace hax {
 
 using KeyList = std::span<const std::int32_t>;
 
+// Where the gradient of a key's row is summed up: for keys from `first` on in the result, for older
+// ones in a buffer that some of the queries have for themselves.
+template <class T>
+struct GradientRows {
+  T* result = nullptr;  // [L, dim]
+  std::int32_t first = 0;
+  T* older = nullptr;                  // [keys, dim]
+  const std::int32_t* slot = nullptr;  // of key j in `older`
+
+  T* row(std::int32_t key, std::int64_t dim) const {
+    return key >= first ? result + key * dim : older + slot[key] * dim;
+  }
+};
+
 // A dot product runs over kLanes partial sums that stay in a register, and those of kTile keys are
 // summed up together: one at a time the summing up would cost more than 16 features do.
 constexpr std::int64_t kLanes = 16;
@@ -86,29 +100,30 @@ void dot(DotTile<T>& tile, std::size_t slot, const T* x, const T* m, Dim dim, T 
 // Whole tiles of products are written.
 template <bool kScatter, class T, class Dim>
 void dots(const T* x, const T* M, Dim dim, KeyList list, T* product, const T* weight = nullptr,
-          T* dM = nullptr) {
+          const GradientRows<T>& dM = {}) {
   DotTile<T> tile;
   for (std::size_t first = 0; first < list.size(); first += kTile) {
     const std::size_t count = std::min(kTile, list.size() - first);
     for (std::size_t slot = 0; slot < count; ++slot) {
-      const std::int64_t row = list[first + slot] * dim;
+      const std::int32_t key = list[first + slot];
+      const T* row = M + key * dim;
       if constexpr (kScatter) {
-        dot<true>(tile, slot, x, M + row, dim, weight[first + slot], dM + row);
+        dot<true>(tile, slot, x, row, dim, weight[first + slot], dM.row(key, dim));
       } else {
-        dot<false>(tile, slot, x, M + row, dim);
+        dot<false>(tile, slot, x, row, dim);
       }
     }
     tile.finish(product + first);
   }
 }
 
-// The same for keys that kTogether rows share: x is [kTogether, dim], row b has product[b] and
-// weight[b]. M and dM pass through the processor once instead of kTogether times.
+// The same for keys that kTogether rows share: row b has x[b] [dim], product[b] and weight[b]. M
+// and dM pass through the processor once instead of kTogether times.
 template <class T>
-void shared_dots(const T* x, const T* M, std::int64_t dim, KeyList list, T* const* product,
-                 const T* const* weight, T* dM) {
+void shared_dots(const T* const* x, const T* M, std::int64_t dim, KeyList list, T* const* product,
+                 const T* const* weight, const GradientRows<T>& dM) {
   static_assert(kTogether == 4);
-  const T *x0 = x, *x1 = x + dim, *x2 = x + 2 * dim, *x3 = x + 3 * dim;
+  const T *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
   const std::int64_t whole = dim / kLanes * kLanes;
   DotTile<T> tile[kTogether];
   for (std::size_t first = 0; first < list.size(); first += kTile) {
@@ -116,7 +131,7 @@ void shared_dots(const T* x, const T* M, std::int64_t dim, KeyList list, T* cons
     for (std::size_t slot = 0; slot < count; ++slot) {
       const std::size_t z = first + slot;
       const T* m = M + list[z] * dim;
-      T* d = dM + list[z] * dim;
+      T* d = dM.row(list[z], dim);
       const T w0 = weight[0][z], w1 = weight[1][z], w2 = weight[2][z], w3 = weight[3][z];
       alignas(64) T s0[kLanes] = {}, s1[kLanes] = {}, s2[kLanes] = {}, s3[kLanes] = {};
       for (std::int64_t n = 0; n < whole; n += kLanes) {
@@ -188,13 +203,14 @@ void weighted_sum(const T* weight, const T* M, std::int64_t dim, KeyList list, T
   }
 }
 
-// M[list[z]] += weight[z] x
+// Row list[z] of dM += weight[z] x
 template <class T>
-void scatter(const T* weight, const T* x, std::int64_t dim, KeyList list, T* M) {
+void scatter(const T* weight, const T* x, std::int64_t dim, KeyList list,
+             const GradientRows<T>& dM) {
   std::size_t z = 0;
   for (; z + 4 <= list.size(); z += 4) {
-    T *m0 = M + list[z] * dim, *m1 = M + list[z + 1] * dim;
-    T *m2 = M + list[z + 2] * dim, *m3 = M + list[z + 3] * dim;
+    T *m0 = dM.row(list[z], dim), *m1 = dM.row(list[z + 1], dim);
+    T *m2 = dM.row(list[z + 2], dim), *m3 = dM.row(list[z + 3], dim);
     const T w0 = weight[z], w1 = weight[z + 1], w2 = weight[z + 2], w3 = weight[z + 3];
 #pragma omp simd
     for (std::int64_t e = 0; e < dim; ++e) {
@@ -205,7 +221,7 @@ void scatter(const T* weight, const T* x, std::int64_t dim, KeyList list, T* M) 
     }
   }
   for (; z < list.size(); ++z) {
-    T* m = M + list[z] * dim;
+    T* m = dM.row(list[z], dim);
     const T w = weight[z];
 #pragma omp simd
     for (std::int64_t e = 0; e < dim; ++e) m[e] += w * x[e];

@@ -1,110 +1,19 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <optional>
 #include <vector>
 
 #include "engine/dispatch.h"
+#include "engine/parallel.h"
 #include "ops/key_set/key_sweep.h"
 #include "ops/sparse_attention/gather_rows.h"
+#include "ops/sparse_attention/older_keys.h"
+#include "ops/sparse_attention/query_block.h"
+#include "ops/sparse_attention/softmax_row.h"
 #include "ops/sparse_attention/sparse_attention_kernels.h"
 #include "ops/sparse_attention/uniform_rows.h"
-#include "ops/vector_math.h"
 
 namespace hax {
 namespace {
-
-// One number for each key of a row, in whole tiles so that loops over them have no remainder.
-template <class T>
-struct Row {
-  T* entry;
-  std::size_t count, size = tiles_for(count);  // keys, numbers
-
-  void pad_with(T value) const { std::fill(entry + count, entry + size, value); }
-};
-
-// at(0), ..., at(size - 1) combined, over kLanes interleaved parts first.
-template <class T, class At, class Combine>
-T reduce(std::size_t size, At at, Combine combine) {
-  alignas(64) T lane[kLanes];
-#pragma omp simd
-  for (std::size_t l = 0; l < kLanes; ++l) lane[l] = at(l);
-  for (std::size_t z = kLanes; z < size; z += kLanes) {
-#pragma omp simd
-    for (std::size_t l = 0; l < kLanes; ++l) lane[l] = combine(lane[l], at(z + l));
-  }
-#pragma omp simd
-  for (int l = 0; l < 8; ++l) lane[l] = combine(lane[l], lane[l + 8]);
-#pragma omp simd
-  for (int l = 0; l < 4; ++l) lane[l] = combine(lane[l], lane[l + 4]);
-  return combine(combine(lane[0], lane[1]), combine(lane[2], lane[3]));
-}
-
-template <class T, class At>
-T sum_of(std::size_t size, At at) {
-  return reduce<T>(size, at, [](T a, T b) { return a + b; });
-}
-
-// What turns the scores of a row into weights: exp(score - largest) * inverse_sum.
-template <class T>
-struct Softmax {
-  T largest, inverse_sum;
-};
-
-// score[z] = q . K[list[z]]. Sixteen states are what the paper's models have.
-template <class T>
-void scores(const T* q, const T* K, std::int64_t states, KeyList list, T* score) {
-  if (states == 16) {
-    dots<false>(q, K, Fixed<16>{}, list, score);
-  } else {
-    dots<false>(q, K, states, list, score);
-  }
-}
-
-// exp(entry - largest); 0 beyond the keys.
-template <class T>
-void exponentials(Row<T> row, T largest) {
-  row.pad_with(largest);
-#pragma omp simd
-  for (std::size_t z = 0; z < row.size; ++z) row.entry[z] = fast_exp(row.entry[z] - largest);
-  row.pad_with(0);
-}
-
-template <class T>
-void scale(Row<T> row, T factor) {
-#pragma omp simd
-  for (std::size_t z = 0; z < row.size; ++z) row.entry[z] *= factor;
-}
-
-// Scores to weights.
-template <class T>
-Softmax<T> softmax_row(Row<T> row) {
-  row.pad_with(row.entry[0]);
-  const auto entry = [=](std::size_t z) { return row.entry[z]; };
-  const T largest = reduce<T>(row.size, entry, [](T a, T b) { return a > b ? a : b; });
-  exponentials(row, largest);
-  const T inverse_sum = 1 / sum_of<T>(row.size, entry);
-  scale(row, inverse_sum);
-  return {largest, inverse_sum};
-}
-
-// The same weights once more from what the forward saved.
-template <class T>
-void softmax_again(Softmax<T> softmax, Row<T> row) {
-  exponentials(row, softmax.largest);
-  scale(row, softmax.inverse_sum);
-}
-
-// dscore: d loss / d weight on entry, d loss / d score on return.
-template <class T>
-void score_gradients(Row<T> weight, Row<T> dscore) {
-  dscore.pad_with(0);
-  const auto weighted = [=](std::size_t z) { return weight.entry[z] * dscore.entry[z]; };
-  const T mean = sum_of<T>(dscore.size, weighted);
-#pragma omp simd
-  for (std::size_t z = 0; z < dscore.size; ++z) {
-    dscore.entry[z] = weight.entry[z] * (dscore.entry[z] - mean);
-  }
-}
 
 // The rows wanted, as query positions of their sequences.
 class WantedRows {
@@ -138,17 +47,54 @@ class WantedRows {
   std::int64_t count_;
 };
 
-// [rows, number of keys at most]: numbers of the keys of some rows. A Tensor for its alignment:
-// tiles that straddle cache lines cost half as much again.
-Tensor row_buffer(const Sequences& sequences, std::int64_t rows, DType dtype) {
-  std::int64_t longest = 0;
-  for (std::int64_t s = 0; s < sequences.count(); ++s) {
-    longest = std::max(longest, sequences.length(s));
-  }
-  // One tile more: products of keys that are not shared are written from any place on.
-  const auto room = static_cast<std::int64_t>(tiles_for(static_cast<std::size_t>(longest)) + kTile);
-  return Tensor::empty({rows, room}, dtype);
+// Rows in a block that is computed bin by bin, in sequences that outgrow the cache.
+constexpr std::int64_t kBlock = 2048;
+bool outgrows_cache(const KeySet& keys, std::int64_t rows) {
+  return keys.banded() && rows >= kBlock;
 }
+
+// The forward of rows first..last-1, which belong to sequence s.
+template <class T>
+class ForwardRows {
+ public:
+  ForwardRows(const Tensor& Q, const Tensor& K, const Tensor& V, const KeySet& keys, std::int64_t s,
+              EmptyRows empty, Tensor& y, Tensor& softmax)
+      : states_(Q.size(1)),
+        channels_(V.size(1)),
+        q_(Q.data<T>()),
+        k_(K.data<T>() + keys.sequences.begin(s) * states_),
+        v_(V.data<T>() + keys.sequences.begin(s) * channels_),
+        out_(y.data<T>()),
+        saved_(softmax.data<T>()),
+        empty_(empty),
+        uniform_(states_, channels_) {
+    uniform_.enter(k_, v_, keys.sequences.length(s), keys.sequences.padded(s));
+  }
+
+  void row(std::int64_t r, KeyList list) {
+    T* result = out_ + r * channels_;
+    if (!list.empty()) {
+      T* const weight = weights_.fit(list.size());
+      scores(q_ + r * states_, k_, states_, list, weight);
+      const Softmax<T> row = softmax_row(Row<T>{weight, list.size()});
+      saved_[2 * r] = row.largest;
+      saved_[2 * r + 1] = row.inverse_sum;
+      weighted_sum(weight, v_, channels_, list, result);
+    } else if (empty_ == EmptyRows::uniform) {
+      uniform_.forward(result);
+    } else {
+      std::fill_n(result, channels_, T{0});
+    }
+  }
+
+ private:
+  std::int64_t states_, channels_;
+  const T *q_, *k_, *v_;
+  T *out_, *saved_;
+  RowBuffer<T> weights_;
+  EmptyRows empty_;
+  UniformRows<T> uniform_;
+};
 
 }  // namespace
 
@@ -156,100 +102,144 @@ void sparse_attention_forward(Cpu, const Tensor& Q, const Tensor& K, const Tenso
                               const KeySet& keys, const Tensor& rows, EmptyRows empty, Tensor& y,
                               Tensor& softmax) {
   visit_float(Q.dtype(), [&]<class T>() {
-    const std::int64_t states = Q.size(1), channels = V.size(1);
-    Tensor weights = row_buffer(keys.sequences, 1, Q.dtype());
-    const T* q = Q.data<T>();
-    T *weight = weights.data<T>(), *out = y.data<T>(), *saved = softmax.data<T>();
-    UniformRows<T> uniform(states, channels);
-    KeySweep sweep(keys);
     const WantedRows wanted(keys.sequences, rows);
     wanted.for_each_sequence([&](std::int64_t s, std::int64_t first, std::int64_t last) {
-      const T* k = K.data<T>() + keys.sequences.begin(s) * states;
-      const T* v = V.data<T>() + keys.sequences.begin(s) * channels;
-      sweep.enter(s);
-      uniform.enter(k, v, keys.sequences.length(s), keys.sequences.padded(s));
-      for (std::int64_t r = first; r < last; ++r) {
-        const KeyList list = sweep.keys_of(wanted.position(r, s));
-        T* result = out + r * channels;
-        if (!list.empty()) {
-          scores(q + r * states, k, states, list, weight);
-          const Softmax<T> row = softmax_row(Row<T>{weight, list.size()});
-          saved[2 * r] = row.largest;
-          saved[2 * r + 1] = row.inverse_sum;
-          weighted_sum(weight, v, channels, list, result);
-        } else if (empty == EmptyRows::uniform) {
-          uniform.forward(result);
-        } else {
-          std::fill_n(result, channels, T{0});
+      const bool by_bins = outgrows_cache(keys, last - first);
+      parallel_rows(last - first, [&](std::int64_t begin, std::int64_t end) {
+        ForwardRows<T> forward(Q, K, V, keys, s, empty, y, softmax);
+        KeySweep sweep(keys);
+        sweep.enter(s, wanted.position(first + begin, s));
+        if (!by_bins) {
+          for (std::int64_t r = first + begin; r < first + end; ++r) {
+            forward.row(r, sweep.keys_of(wanted.position(r, s)));
+          }
+          return;
         }
-      }
+        QueryBlock block;
+        for (std::int64_t r = first + begin; r < first + end; r += block.size()) {
+          block.clear();
+          for (std::int64_t t = r; t < std::min(r + kBlock, first + end); ++t) {
+            const std::int32_t i = wanted.position(t, s);
+            block.add(sweep.bin_of(i), sweep.keys_of(i));
+          }
+          block.sort_by_bin();
+          for (std::int64_t v = 0; v < block.size(); ++v) {
+            forward.row(r + block.query(v), block.keys(v));
+          }
+        }
+      });
     });
   });
 }
 
 namespace {
 
-// The backward of one sequence's rows, up to kTogether at a time.
+// What the backward reads and writes, and the sizes.
+template <class T>
+struct BackwardData {
+  std::int64_t states, channels;
+  const T *q, *dy, *saved;  // of row 0
+  const T *K, *V;           // of the sequence's first token
+  T *dq, *dK, *dV;
+};
+
+// The backward of some rows of one sequence, up to kTogether at a time.
 template <class T>
 class BackwardRows {
  public:
-  BackwardRows(const Sequences& sequences, std::int64_t states, std::int64_t channels)
-      : states_(states),
-        channels_(channels),
-        weights_(row_buffer(sequences, kTogether, dtype_of<T>)),
-        dscores_(row_buffer(sequences, kTogether, dtype_of<T>)),
-        uniform_(states, channels) {
-    for (auto& list : list_) list.reserve(static_cast<std::size_t>(weights_.size(1)));
-    for (std::size_t b = 0; b < kTogether; ++b) {
-      weight_[b] = weights_.data<T>() + static_cast<std::int64_t>(b) * weights_.size(1);
-      dscore_[b] = dscores_.data<T>() + static_cast<std::int64_t>(b) * dscores_.size(1);
-    }
+  BackwardRows(const BackwardData<T>& data, std::int64_t length, std::int64_t padded,
+               EmptyRows empty, OlderKeys<T>* older)
+      : data_(data),
+        dK_(older != nullptr ? older->dK(data.dK) : GradientRows<T>{data.dK}),
+        dV_(older != nullptr ? older->dV(data.dV) : GradientRows<T>{data.dV}),
+        empty_(empty),
+        uniform_(data.states, data.channels) {
+    uniform_.enter(data.K, data.V, length, padded);
   }
 
-  // The sequence's keys and values and their gradients.
-  void enter(const T* K, const T* V, T* dK, T* dV, std::int64_t length, std::int64_t padded) {
-    K_ = K;
-    V_ = V;
-    dK_ = dK;
-    dV_ = dV;
-    uniform_.enter(K, V, length, padded);
-  }
-  // Takes up row b: its keys, query and softmax.
-  void take_up(std::size_t b, KeyList list, const T* q, Softmax<T> softmax) {
-    list_[b].assign(list.begin(), list.end());
-    if (list.empty()) return;
-    scores(q, K_, states_, list, weight_[b]);
-    softmax_again(softmax, Row<T>{weight_[b], list.size()});
-  }
-  // The lists of all kTogether rows begin with the same `shared` keys: their part of dV.
-  void share(std::size_t shared, const T* dy) {
-    shared_dots(dy, V_, channels_, KeyList(list_[0]).first(shared), dscore_, weight_, dV_);
-  }
-  // Everything else of row b.
-  void finish(std::size_t b, std::size_t shared, const T* q, const T* dy, EmptyRows empty, T* dq) {
-    const KeyList list = list_[b];
-    if (!list.empty()) {
-      T *weight = weight_[b], *dscore = dscore_[b];
-      dots<true>(dy, V_, channels_, list.subspan(shared), dscore + shared, weight + shared, dV_);
-      score_gradients(Row<T>{weight, list.size()}, Row<T>{dscore, list.size()});
-      weighted_sum(dscore, K_, states_, list, dq);
-      scatter(dscore, q, states_, list, dK_);
-    } else if (empty == EmptyRows::uniform) {
-      uniform_.backward(q, dy, dq);
-    } else {
-      std::fill_n(dq, states_, T{0});
+  // The rows of the block, the first of which is row `first`; the lists of all begin with the same
+  // `shared` keys.
+  void run(const QueryBlock& block, std::int64_t first, std::size_t shared) {
+    for (std::int64_t v = 0; v < block.size();) {
+      const std::int64_t count = std::min<std::int64_t>(kTogether, block.size() - v);
+      const T* dy[kTogether] = {};
+      for (std::int64_t b = 0; b < count; ++b) {
+        const std::int64_t r = first + block.query(v + b);
+        dy[b] = data_.dy + r * data_.channels;
+        take_up(static_cast<std::size_t>(b), block.keys(v + b), r);
+      }
+      // A few rows alone take the shared keys like any others.
+      const std::size_t together = count == kTogether ? shared : 0;
+      if (together > 0) {
+        T *weight[kTogether], *dscore[kTogether];
+        for (std::size_t b = 0; b < kTogether; ++b) {
+          weight[b] = weights_[b].data();
+          dscore[b] = dscores_[b].data();
+        }
+        shared_dots(dy, data_.V, data_.channels, block.keys(v).first(together), dscore, weight,
+                    dV_);
+      }
+      for (std::int64_t b = 0; b < count; ++b) {
+        finish(static_cast<std::size_t>(b), block.keys(v + b), together,
+               first + block.query(v + b));
+      }
+      v += count;
     }
   }
-  void leave() { uniform_.leave(dK_, dV_); }
+  // After the last row.
+  void leave() { uniform_.leave(data_.dK, data_.dV); }
 
  private:
-  std::int64_t states_, channels_;
-  const T *K_ = nullptr, *V_ = nullptr;
-  T *dK_ = nullptr, *dV_ = nullptr;
-  Tensor weights_, dscores_;
-  T *weight_[kTogether], *dscore_[kTogether];
-  std::vector<std::int32_t> list_[kTogether];
+  // The weights of row r, as b-th of those together.
+  void take_up(std::size_t b, KeyList list, std::int64_t r) {
+    if (list.empty()) return;
+    T* const weight = weights_[b].fit(list.size());
+    dscores_[b].fit(list.size());
+    scores(data_.q + r * data_.states, data_.K, data_.states, list, weight);
+    softmax_again({data_.saved[2 * r], data_.saved[2 * r + 1]}, Row<T>{weight, list.size()});
+  }
+  // Everything but the shared keys' part of dV.
+  void finish(std::size_t b, KeyList list, std::size_t shared, std::int64_t r) {
+    const std::int64_t states = data_.states;
+    const T *q = data_.q + r * states, *dy = data_.dy + r * data_.channels;
+    T* dq = data_.dq + r * states;
+    if (!list.empty()) {
+      T *weight = weights_[b].data(), *dscore = dscores_[b].data();
+      dots<true>(dy, data_.V, data_.channels, list.subspan(shared), dscore + shared,
+                 weight + shared, dV_);
+      score_gradients(Row<T>{weight, list.size()}, Row<T>{dscore, list.size()});
+      weighted_sum(dscore, data_.K, states, list, dq);
+      scatter(dscore, q, states, list, dK_);
+    } else if (empty_ == EmptyRows::uniform) {
+      uniform_.backward(q, dy, dq);
+    } else {
+      std::fill_n(dq, states, T{0});
+    }
+  }
+
+  BackwardData<T> data_;
+  GradientRows<T> dK_, dV_;
+  RowBuffer<T> weights_[kTogether], dscores_[kTogether];
+  EmptyRows empty_;
   UniformRows<T> uniform_;
+};
+
+// Makes rows of dK and dV zero shortly before the first query adds to them, not in a pass of its
+// own that would leave the cache again.
+template <class T>
+class ZeroedRows {
+ public:
+  ZeroedRows(const BackwardData<T>& data, std::int64_t begin) : data_(data), zeroed_(begin) {}
+  void up_to(std::int64_t token) {
+    if (token <= zeroed_) return;
+    std::fill(data_.dK + zeroed_ * data_.states, data_.dK + token * data_.states, T{0});
+    std::fill(data_.dV + zeroed_ * data_.channels, data_.dV + token * data_.channels, T{0});
+    zeroed_ = token;
+  }
+
+ private:
+  BackwardData<T> data_;
+  std::int64_t zeroed_;
 };
 
 }  // namespace
@@ -259,49 +249,65 @@ void sparse_attention_backward(Cpu, const Tensor& dy, const Tensor& Q, const Ten
                                const Tensor& rows, EmptyRows empty, Tensor& dQ, Tensor& dK,
                                Tensor& dV) {
   visit_float(Q.dtype(), [&]<class T>() {
-    const std::int64_t states = Q.size(1), channels = V.size(1);
-    const T *q = Q.data<T>(), *g = dy.data<T>(), *saved = softmax.data<T>();
-    T* dq = dQ.data<T>();
-    // Rows of dK and dV become zero shortly before the first query adds to them, not in a pass of
-    // their own that would leave the cache again.
-    std::int64_t zeroed = 0;
-    const auto zero_up_to = [&](std::int64_t token) {
-      if (token <= zeroed) return;
-      std::fill(dK.data<T>() + zeroed * states, dK.data<T>() + token * states, T{0});
-      std::fill(dV.data<T>() + zeroed * channels, dV.data<T>() + token * channels, T{0});
-      zeroed = token;
-    };
-    BackwardRows<T> backward_rows(keys.sequences, states, channels);
-    KeySweep sweep(keys);
+    const BackwardData<T> pack{Q.size(1),         V.size(1),   Q.data<T>(), dy.data<T>(),
+                               softmax.data<T>(), K.data<T>(), V.data<T>(), dQ.data<T>(),
+                               dK.data<T>(),      dV.data<T>()};
     const WantedRows wanted(keys.sequences, rows);
+    std::int64_t done = 0;  // tokens
+    const auto skip_to = [&](std::int64_t token) {
+      ZeroedRows<T>(pack, done).up_to(token);
+      done = token;
+    };
     wanted.for_each_sequence([&](std::int64_t s, std::int64_t first, std::int64_t last) {
-      const std::int64_t begin = keys.sequences.begin(s);
-      sweep.enter(s);
-      backward_rows.enter(K.data<T>() + begin * states, V.data<T>() + begin * channels,
-                          dK.data<T>() + begin * states, dV.data<T>() + begin * channels,
-                          keys.sequences.length(s), keys.sequences.padded(s));
-      for (std::int64_t r = first, next; r < last; r = next) {
-        next = std::min<std::int64_t>(r + kTogether, last);
-        std::size_t shared = 0;
-        if (next - r == kTogether) {
-          shared = sweep.share(wanted.position(r, s), wanted.position(next - 1, s));
+      const std::int64_t start = keys.sequences.begin(s), length = keys.sequences.length(s);
+      skip_to(start);
+      done += length;
+      BackwardData<T> data = pack;
+      data.K += start * data.states;
+      data.dK += start * data.states;
+      data.V += start * data.channels;
+      data.dV += start * data.channels;
+      const std::int64_t together = outgrows_cache(keys, last - first) ? kBlock : kTogether;
+      // What empty rows send reaches the whole sequence.
+      const Pieces pieces(last - first,
+                          empty == EmptyRows::uniform ? last - first : kRowsWorthAPiece);
+      std::vector<std::optional<OlderKeys<T>>> older(static_cast<std::size_t>(pieces.number()));
+      parallel_for(pieces.number(), [&](std::int64_t p) {
+        const std::int64_t begin = first + pieces.begin(p), end = first + pieces.end(p);
+        const std::int32_t from = p == 0 ? 0 : wanted.position(begin, s);
+        const bool is_last = p + 1 == pieces.number();
+        auto& mine = older[static_cast<std::size_t>(p)];
+        if (p > 0) mine.emplace(keys, s, from, data.states, data.channels);
+        BackwardRows<T> backward(data, length, keys.sequences.padded(s), empty,
+                                 mine ? &*mine : nullptr);
+        ZeroedRows<T> zeroed(data, from);
+        KeySweep sweep(keys);
+        sweep.enter(s, from);
+        QueryBlock block;
+        for (std::int64_t r = begin; r < end; r += block.size()) {
+          const std::int64_t next = std::min(r + together, end);
+          block.clear();
+          const std::size_t shared =
+              sweep.share(wanted.position(r, s), wanted.position(next - 1, s));
+          for (std::int64_t t = r; t < next; ++t) {
+            const std::int32_t i = wanted.position(t, s);
+            block.add(sweep.bin_of(i), sweep.keys_of(i));
+          }
+          if (together > std::int64_t{kTogether}) block.sort_by_bin();
+          zeroed.up_to(wanted.position(next - 1, s) + 1);
+          backward.run(block, r, shared);
         }
-        for (std::int64_t t = r; t < next; ++t) {
-          backward_rows.take_up(static_cast<std::size_t>(t - r),
-                                sweep.keys_of(wanted.position(t, s)), q + t * states,
-                                {saved[2 * t], saved[2 * t + 1]});
+        zeroed.up_to(is_last ? length : wanted.position(end, s));
+        backward.leave();
+      });
+      if (pieces.number() == 1) return;
+      parallel_rows(length, [&](std::int64_t begin, std::int64_t end) {
+        for (const auto& piece : older) {
+          if (piece) piece->add_to(begin, end, data.dK, data.dV);
         }
-        zero_up_to(begin + wanted.position(next - 1, s) + 1);
-        if (shared > 0) backward_rows.share(shared, g + r * channels);
-        for (std::int64_t t = r; t < next; ++t) {
-          backward_rows.finish(static_cast<std::size_t>(t - r), shared, q + t * states,
-                               g + t * channels, empty, dq + t * states);
-        }
-      }
-      zero_up_to(keys.sequences.end(s));  // what empty rows send reaches all of it
-      backward_rows.leave();
+      });
     });
-    zero_up_to(keys.sequences.tokens());
+    skip_to(keys.sequences.tokens());
   });
 }
 

@@ -25,20 +25,22 @@ void check_refused(const std::vector<std::string>& args, int code, const std::st
 }  // namespace
 
 TEST_CASE("wrong commands and flags") {
-  check_refused({}, 2, "subcommand");
+  check_refused({}, 2, "a command is missing, one of train, eval, bench");
   check_refused({"trian"}, 2, "unknown command 'trian'; did you mean 'train'?");
   check_refused({"train", "--larning_rate", "1"}, 2, "unknown flag --larning_rate");
   check_refused({"train", "--stp", "1"}, 2, "unknown flag --stp; did you mean '--step'?");
   check_refused({"train", "--save_dir", "y", "--stp", "3"}, 2,
                 "unknown flag --stp; did you mean '--step'?");
-  check_refused({"train", "--lr"}, 2, "--lr");
-  check_refused({"train", "extra"}, 2, "extra");
+  check_refused({"train", "--lr"}, 2, "--lr needs a value");
+  check_refused({"train", "--lr", "fast"}, 2, "--lr 'fast': expected a number");
+  check_refused({"train", "--bsz", "1", "--bsz", "2"}, 2, "--bsz is given more than once");
+  check_refused({"train", "extra"}, 2, "'extra' is one word too many");
   check_refused({"data", "genrate"}, 2, "unknown command 'genrate'; did you mean 'generate'?");
-  check_refused({"data"}, 2, "subcommand");
+  check_refused({"data"}, 2, "a command is missing, one of generate");
   check_refused({"verify"}, 2, "files");
   check_refused({"verify", "--tol", "-1", "x"}, 2, "--tol");
   check_refused({"gradcheck", "--tol", "zero"}, 2, "--tol");
-  check_refused({"eval"}, 2, "--checkpoint");
+  check_refused({"eval"}, 2, "--checkpoint is missing");
 }
 
 TEST_CASE("settings out of range") {
@@ -49,7 +51,7 @@ TEST_CASE("settings out of range") {
     check_refused({"train", "--save_dir", run, "--step", "1", flag, value}, 2, part);
     CHECK(!std::filesystem::exists(run));
   };
-  refused("--bsz", "0", "--bsz 0: expected an integer from 1");
+  refused("--bsz", "0", "--bsz '0': expected a whole number from 1 to 1000000");
   refused("--bsz", "many", "--bsz");
   refused("--bsz", "1.5", "--bsz");
   refused("--bsz", "99999999999999999999", "--bsz");
@@ -57,9 +59,9 @@ TEST_CASE("settings out of range") {
   refused("--lr", "inf", "--lr inf: expected a learning rate above 0");
   refused("--lr", "-1", "--lr -1: expected a learning rate above 0");
   refused("--lr", "0", "--lr 0: expected a learning rate above 0");
-  refused("--grad_acc", "0", "--grad_acc 0");
+  refused("--grad_acc", "0", "--grad_acc '0'");
   refused("--warmup_step", "-1", "--warmup_step '-1': expected a whole number from 0");
-  refused("--valid_step", "0", "--valid_step 0");
+  refused("--valid_step", "0", "--valid_step '0'");
   refused("--gate_loss_weight", "-0.1", "--gate_loss_weight -0.1");
   refused("--gate_loss_weight", "nan", "--gate_loss_weight nan");
   refused("--clip_norm", "-3", "--clip_norm -3");
@@ -68,11 +70,13 @@ TEST_CASE("settings out of range") {
   refused("--adam_eps", "0", "--adam_eps 0");
   refused("--seed", "-1", "--seed '-1'");
   refused("--num_hash", "99", "num_hash is 99, expected 1 to 62 hash bits");
+  refused("--num_hash", "9",
+          "--num_hash changes nothing: sparse_arch is none, which does not hash");
   refused("--num_hash", "0", "--num_hash '0'");
   refused("--sparse_keys", "0", "--sparse_keys '0'");
   refused("--sparse_arch", "two\nlines", "unknown sparse_arch 'two\\nlines'");
   refused("--seed", "0x10", "--seed '0x10'");
-  refused("--shards", "9", "--shards 9");
+  refused("--shards", "9", "--shards '9\'");
   refused("--threads", "-2", "--threads '-2'");
   refused("--values", "0", "values");
   refused("--levels", "0", "levels");
@@ -96,6 +100,47 @@ TEST_CASE("settings out of range") {
     CHECK(!std::filesystem::exists(folder / "run"));
   }
   check_refused({"train", "--step", "1"}, 2, "--save_dir is missing");
+}
+
+TEST_CASE("settings that change nothing are refused") {
+  const TempFolder folder;
+  const auto refused = [&](const std::string& sparse, const std::string& flag,
+                           const std::string& value, const std::string& part) {
+    check_refused({"train", "--save_dir", folder / "run", "--sparse_arch", sparse, flag, value}, 2,
+                  part);
+    CHECK(!std::filesystem::exists(folder / "run"));
+  };
+  refused(
+      "key_selection", "--num_hash", "4",
+      "--num_hash changes nothing: sparse_arch is key_selection, which does not hash; leave it");
+  refused("none", "--sparse_keys", "4", "--sparse_keys changes nothing: sparse_arch is none");
+  refused("full", "--sparse_keys", "4", "which sees all keys");
+  refused("sliding_window", "--lsh_center", "none", "--lsh_center changes nothing");
+  refused("sign_bin_lsh", "--data_max_length", "64", "which has no dilated keys");
+  refused("sign_bin_lsh", "--gate_loss_weight", "1", "which has no ranking loss");
+  refused("none", "--norm_mode", "released", "--norm_mode changes nothing");
+  check_refused({"train", "--save_dir", folder / "run", "--base_arch", "mamba", "--config", "x"}, 2,
+                "--base_arch and --config cannot go together");
+}
+
+TEST_CASE("eval's help speaks of the run, train's of defaults") {
+  const std::string help = run_hax({"eval", "--help"}).out;
+  CHECK(help.find("as the run had it") != std::string::npos);
+  CHECK(help.find("5:16") == std::string::npos);
+  CHECK(help.find("[16]") == std::string::npos);
+  CHECK(run_hax({"train", "--help"}).out.find("5:16") != std::string::npos);
+}
+
+TEST_CASE("one level drops the contexts of a recipe, not those of a flag") {
+  const TempFolder folder;
+  write_text(folder / "two.json", R"({"contexts": "2:3", "keys": "2:3", "bsz": 2, "step": 1,
+      "valid_samples": 2, "test_samples": 2})");
+  const std::vector<std::string> train{
+      "train", "--recipe", folder / "two.json", "--save_dir", folder / "a", "--levels", "1"};
+  const CommandResult result = run_hax(train);
+  INFO(result.err);
+  CHECK(result.code == 0);
+  CHECK(run_hax({"eval", "--checkpoint", folder / "a"}).code == 0);
 }
 
 TEST_CASE("bad recipe and configuration files") {

@@ -230,6 +230,48 @@ TEST_CASE("a run folder serves one process at a time, and needs no configuration
   CHECK(run_hax({"train", "--resume", folder / "run", "--step", "61"}).code == 0);
 }
 
+TEST_CASE("a resumed run says what it could not read of metrics.jsonl") {
+  const TempFolder folder;
+  REQUIRE(run_hax(train_flags(folder, "run")).code == 0);
+  const std::string path = folder / "run/metrics.jsonl", whole = read_text(path);
+  const auto resumed = [&](const char* step) {
+    const CommandResult result = run_hax({"train", "--resume", folder / "run", "--step", step});
+    CHECK(result.code == 0);
+    return result.out;
+  };
+  CHECK(resumed("61").find("metrics.jsonl") == std::string::npos);
+  const std::size_t second = whole.find('\n') + 1, third = whole.find('\n', second) + 1;
+  write_text(path, whole.substr(0, second) + "{\"step\": 2, \"lo\n" + whole.substr(third));
+  CHECK(resumed("62").find(path + ": line 2 could not be read and was left out") !=
+        std::string::npos);
+  write_text(path, "a\nb\n" + whole);
+  CHECK(resumed("63").find("2 lines, from line 1 on, could not be read and were left out") !=
+        std::string::npos);
+  std::filesystem::remove(path);
+  CHECK(resumed("64").find(path + ": missing; it goes on with step 64") != std::string::npos);
+}
+
+TEST_CASE("log.txt has the numbers of metrics.jsonl") {
+  const TempFolder folder;
+  REQUIRE(run_hax(train_flags(folder, "run")).code == 0);
+  const std::string metrics = read_text(folder / "run/metrics.jsonl"),
+                    log = read_text(folder / "run/log.txt");
+  CHECK(log.find("memory: at most about ") != std::string::npos);
+  const auto number_after = [](const std::string& text, std::size_t from, const std::string& key) {
+    return std::stod(text.substr(text.find(key, from) + key.size()));
+  };
+  for (const int step : {10, 33, 60}) {
+    INFO(step);
+    const std::size_t line = metrics.find(fmt::format("\"step\":{}}}", step));
+    REQUIRE(line != std::string::npos);
+    const std::size_t start = metrics.rfind('\n', line) + 1;
+    const std::size_t logged = log.find(fmt::format("step {}/60  ", step));
+    REQUIRE(logged != std::string::npos);
+    CHECK(number_after(log, logged, "loss ") ==
+          doctest::Approx(number_after(metrics, start, "\"loss\":")).epsilon(1e-4));
+  }
+}
+
 TEST_CASE("a full disk stops a run in one line and leaves the last checkpoint as it was") {
   const TempFolder folder;
   REQUIRE(run_hax(train_flags(folder, "run")).code == 0);

@@ -41,12 +41,13 @@ void bench_lengths(Bench& bench, const std::string& arch,
                    const std::vector<std::int64_t>& lengths) {
   const ModelConfig config = resolved_arch(arch);
   std::vector<double> done, seconds;
-  double bytes_a_token = 0;
   for (const std::int64_t length : lengths) {
     const auto tokens = static_cast<double>(length);
     Row row{.name = fmt::format("{}, L = {}", arch, length_text(length))};
-    // A quarter more than the last length took, token for token.
-    const double needed = 1.25 * bytes_a_token * tokens;
+    const Batch batch = long_batch(length, config.vocab_size);
+    row.predicted_bytes = Training(config).predicted_bytes(batch, bench.threads);
+    // A tenth more for what ops keep outside of tensors, and for the process itself.
+    const double needed = 1.1 * *row.predicted_bytes;
     const std::optional<double> there = available_memory();
     if (there && needed > *there) {
       row.skipped =
@@ -56,7 +57,6 @@ void bench_lengths(Bench& bench, const std::string& arch,
     }
     const MemoryWatch memory;
     Training training(config);
-    const Batch batch = long_batch(length, config.vocab_size);
     const double cpu = cpu_seconds(), start = seconds_now();
     row.time(measure({.seconds = 2, .runs = 1}, [&] { training.step(batch); }));
     row.cores = (cpu_seconds() - cpu) / (seconds_now() - start);
@@ -67,7 +67,6 @@ void bench_lengths(Bench& bench, const std::string& arch,
     row.resident_bytes = use.resident_bytes;
     row.threads = bench.threads;
     bench.report.add(row);
-    bytes_a_token = use.resident_bytes.value_or(use.pool_bytes) / tokens;
     done.push_back(tokens);
     seconds.push_back(*row.median_s);
   }
@@ -82,7 +81,8 @@ void bench_lengths(Bench& bench, const std::string& arch,
 void bench_long(Bench& bench) {
   bench.report.section("long", "One long sequence through a whole model, forward and backward",
                        "Random tokens, every fourth predicted, one step with its update.",
-                       {"median_s", "ns_per_token", "ratio", "resident_bytes", "cores", "slope"});
+                       {"median_s", "ns_per_token", "ratio", "bytes", "predicted_bytes",
+                        "resident_bytes", "cores", "slope"});
   const std::vector<std::int64_t> lengths =
       bench.quick ? std::vector<std::int64_t>{1 << 14, 1 << 16}
                   : std::vector<std::int64_t>{1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20};

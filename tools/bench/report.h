@@ -18,9 +18,10 @@ struct Row {
   std::string label = {};  ///< what the table prints for the name, where that is shorter
   std::optional<double> median_s = {}, fastest_s = {}, floor_s = {}, ratio = {}, floor_full_s = {};
   std::optional<double> ns_per_token = {}, tokens_per_s = {}, rate = {}, error = {};
-  std::optional<double> bytes = {}, resident_bytes = {};
+  std::optional<double> bytes = {}, predicted_bytes = {}, resident_bytes = {};
   std::optional<double> slope = {}, speedup = {}, cores = {}, hours = {};
   std::optional<double> peer_s = {}, peer_ratio = {};
+  std::optional<double> ops = {}, ns_per_op = {}, share = {};  ///< of graph bookkeeping
   std::optional<double> runs = {}, threads = {}, tokens = {}, parameters = {};
   std::string unit = {};  ///< of `rate`
   std::string kernel = {}, peer = {}, peer_allocator = {};

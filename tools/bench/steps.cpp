@@ -3,7 +3,10 @@
 
 #include <numeric>
 
+#include "data/generator.h"
+#include "engine/parallel.h"
 #include "tools/bench/bench.h"
+#include "tools/bench/bookkeeping.h"
 #include "tools/bench/memory_use.h"
 #include "tools/bench/training.h"
 
@@ -71,6 +74,25 @@ CycleTiming time_cycle(Training& training, const std::vector<std::int64_t>& numb
   return timing;
 }
 
+// As many ops that compute nothing as the step has, shared among its threads.
+void add_bookkeeping(Bench& bench, const std::string& arch, const Training& training,
+                     double step_seconds) {
+  const Bookkeeping graph = measure_bookkeeping(training, bench.effort(.3, 5));
+  const double ops_a_thread =
+      graph.ops * static_cast<double>(bench.batch_size) / static_cast<double>(bench.threads);
+  Row row{.name = arch + ", graph bookkeeping", .label = "  graph bookkeeping"};
+  row.median_s = graph.op.median * ops_a_thread;
+  row.fastest_s = graph.op.fastest * ops_a_thread;
+  row.runs = static_cast<double>(graph.op.runs);
+  row.threads = bench.threads;
+  row.ops = graph.ops;
+  row.ns_per_op = 1e9 * graph.op.median;
+  row.share = *row.median_s / step_seconds;
+  row.note = fmt::format("{:.0f} ops a sequence, {:.0f} ns each: {:.2f} % of the step", *row.ops,
+                         *row.ns_per_op, 100 * *row.share);
+  bench.report.add(row);
+}
+
 double bench_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory;
@@ -88,6 +110,11 @@ double bench_arch(Bench& bench, const std::string& arch) {
       .over(floor_seconds(mean_work(config, batches, true), bench.all.arithmetic));
   row.floor_full_s = floor_seconds(mean_work(config, batches, false), bench.all.arithmetic);
   row.bytes = use.pool_bytes;
+  row.predicted_bytes = 0;
+  for (const Batch& batch : batches) {
+    row.predicted_bytes =
+        std::max(*row.predicted_bytes, training.predicted_bytes(batch, bench.threads));
+  }
   row.resident_bytes = use.resident_bytes;
   row.threads = bench.threads;
   row.parameters = static_cast<double>(training.model().parameters().count());
@@ -109,6 +136,7 @@ double bench_arch(Bench& bench, const std::string& arch) {
   filled.speedup = pair.ratio;
   filled.threads = bench.threads;
   bench.report.add(filled);
+  add_bookkeeping(bench, arch, training, packed.median);
   return *row.hours;
 }
 
@@ -121,6 +149,26 @@ void bench_generator(Bench& bench) {
   row.per_token(static_cast<double>(tokens) / static_cast<double>(cycle));
   row.threads = 1;
   bench.report.add(row);
+
+  // What `hax data generate` does before it writes: samples of the train split, slot after slot.
+  constexpr std::int64_t kBlocks = 16, kSamples = 1440;  // a block is ten rounds of all sizes
+  Row samples{.name = "generate samples"};
+  samples.time(measure(bench.effort(.5, 5), [&] {
+    parallel_for(kBlocks, [&](std::int64_t block) {
+      SampleGenerator generator(JointRecallTask{}, 0);
+      std::vector<std::int32_t> drawn;
+      for (std::int64_t slot = block * kSamples; slot < (block + 1) * kSamples; ++slot) {
+        generator.start(static_cast<std::uint64_t>(slot));
+        generator.draw(Split::train, drawn);
+      }
+    });
+  }));
+  samples.rate = static_cast<double>(kBlocks * kSamples) / *samples.median_s;
+  samples.unit = "samples/s";
+  samples.threads = bench.threads;
+  samples.note =
+      fmt::format("{} samples/s on {} threads", count_text(*samples.rate), bench.threads);
+  bench.report.add(samples);
 }
 
 }  // namespace
@@ -132,7 +180,8 @@ void bench_step(Bench& bench) {
       "Drawing the batch, forward, backward, AdamW. Floor: the arithmetic that is left after what "
       "need not\nbe done. Padded: its time on one batch, tokens/s of real tokens; speed-up: padded "
       "/ packed. Hours:\n400,000 steps and 800 validations on 1,440 samples.",
-      {"median_s", "tokens_per_s", "floor_s", "ratio", "resident_bytes", "speedup", "hours"});
+      {"median_s", "tokens_per_s", "floor_s", "ratio", "bytes", "predicted_bytes", "speedup",
+       "hours"});
   bench_generator(bench);
   const std::vector<std::string> archs = !bench.archs.empty() ? bench.archs
                                          : bench.quick        ? main_archs()

@@ -1,5 +1,6 @@
 #include "tools/bench/training.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -76,6 +77,26 @@ void Training::step(const Batch& batch) {
   optimizer_->update(number_, 1e-6, *gradients_, *parameters_);
   check(first_nonfinite_parameter(*parameters_).empty(), "the benchmark's step {} diverged",
         number_);
+}
+
+void Training::run_sequence() const {
+  Parameters gradients(model_->parameters());
+  step_gradients(*model_, *parameters_, batch(0).slice(0, 1), DrawnInputs(0, 0),
+                 {options_.gate_loss_weight, 1}, gradients);
+}
+
+double Training::predicted_bytes(const Batch& batch, int threads) const {
+  StepSizes sizes{.batch = batch.count(), .shards = options_.shards, .threads = threads};
+  for (std::int64_t s = 0; s < batch.count(); ++s) {
+    sizes.most.tokens = std::max(sizes.most.tokens, batch.sequences.length(s));
+    sizes.most.targets = std::max(sizes.most.targets, batch.target_samples.length(s));
+  }
+  std::vector<bool> seen(static_cast<std::size_t>(model_->config().vocab_size));
+  for (const std::int32_t token : batch.tokens.values<std::int32_t>()) {
+    seen[static_cast<std::size_t>(token)] = true;
+  }
+  sizes.most.distinct = std::ranges::count(seen, true);
+  return static_cast<double>(StepMemoryModel(*model_).predict(sizes).peak());
 }
 
 double Training::validation_seconds(std::int64_t samples) const {

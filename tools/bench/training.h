@@ -35,6 +35,10 @@ class Training {
   }
   /// What `hax train` does with a batch: gradients, their norm, the update, the checks.
   void step(const Batch& batch);
+  /// Forward and backward of one sequence on this thread, for a Watcher to look at.
+  void run_sequence() const;
+  /// Tensors of a step with this batch at their peak, at most: predicted, nothing of it is run.
+  double predicted_bytes(const Batch& batch, int threads) const;
   /// Seconds to validate on `samples` samples, from one batch.
   double validation_seconds(std::int64_t samples) const;
 
