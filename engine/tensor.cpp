@@ -102,7 +102,7 @@ Tensor Tensor::clone() const {
 }
 
 Tensor Tensor::to(Device device) const {
-  if (!defined() || device == this->device()) return *this;
+  if (device == this->device()) return *this;
   Tensor tensor = empty(shape_, dtype_, device);
   copy(tensor, *this);
   return tensor;

@@ -84,9 +84,14 @@ std::int64_t ssd_blocks(const Sequences& sequences) {
 SsdResult ssd(const Var& x, const Var& dt, const Var& A, const Var& B, const Var& C, const Var& D,
               const Sequences& sequences, const SsdOptions& options, const Tensor& rows,
               const Var& initial_state) {
-  const SsdInputs in{
-      x.value(), dt.value(), A.value(), B.value(), C.value(), D.value(), initial_state.value(),
-      rows.to(x.device())};
+  const SsdInputs in{x.value(),
+                     dt.value(),
+                     A.value(),
+                     B.value(),
+                     C.value(),
+                     D.value(),
+                     initial_state.value(),
+                     rows.to(x.device())};
   check_inputs(in, sequences, options);
   check_rows(rows, in.x.size(0));
 
