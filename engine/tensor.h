@@ -77,8 +77,7 @@ class Tensor {
   /// Converted copy (or this very tensor when nothing changes), on the same device. To an integer
   /// type fractions are cut off; throws Error when a value does not fit into it.
   Tensor to(DType dtype) const;
-  /// Copy on another device (or this very tensor when it is there already). Undefined stays
-  /// undefined.
+  /// Copy on another device (or this very tensor when it is there already).
   Tensor to(Device device) const;
   /// The only element, as double. Throws Error when there is not exactly one.
   double item() const;
@@ -112,6 +111,11 @@ Tensor Tensor::from(std::span<const T> values, Shape shape) {
   T* out = tensor.data<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];
   return tensor;
+}
+
+/// x.to(device); an undefined tensor stays undefined.
+inline Tensor to_device(const Tensor& x, Device device) {
+  return x.defined() ? x.to(device) : Tensor{};
 }
 
 }  // namespace hax

@@ -43,7 +43,7 @@ void check_inputs(const Tensor& Q, const Tensor& K, const Tensor& V, const Seque
 
 Var full_attention(const Var& Q, const Var& K, const Var& V, const Sequences& sequences,
                    const FullAttentionOptions& options, const Tensor& wanted) {
-  const Tensor q = Q.value(), k = K.value(), v = V.value(), rows = wanted.to(Q.device());
+  const Tensor q = Q.value(), k = K.value(), v = V.value(), rows = to_device(wanted, Q.device());
   check_inputs(q, k, v, sequences, options, rows);
 
   const std::int64_t value_dim = v.size(1) / options.kv_heads;

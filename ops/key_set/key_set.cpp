@@ -149,8 +149,12 @@ KeySet unite(const KeySet& a, const KeySet& b) {
 }
 
 KeySet to_device(const KeySet& keys, Device device) {
-  return {keys.sequences,          keys.death.to(device),  keys.query_bin.to(device),
-          keys.key_bin.to(device), keys.expire.to(device), keys.order.to(device)};
+  return {keys.sequences,
+          to_device(keys.death, device),
+          to_device(keys.query_bin, device),
+          to_device(keys.key_bin, device),
+          to_device(keys.expire, device),
+          to_device(keys.order, device)};
 }
 
 // Keys are handed out in order of position to the two ranges of queries that see them, so every

@@ -59,7 +59,7 @@ Var rotary(const Var& x, const Sequences& sequences, std::int64_t heads, double 
            const std::vector<std::int64_t>& first, const Tensor& rows) {
   RotaryOptions options{heads, theta, first, rows};
   check_inputs(x.value(), sequences, options);
-  options.rows = rows.to(x.device());
+  options.rows = to_device(rows, x.device());
 
   const auto turn = [sequences, options](const Tensor& from, bool back) {
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());

@@ -72,8 +72,13 @@ std::int64_t scan_chunks(const Sequences& sequences) {
 ScanResult selective_scan(const Var& u, const Var& dt, const Var& A, const Var& B, const Var& C,
                           const Var& D, const Sequences& sequences, const Tensor& rows,
                           const Var& initial_state) {
-  const ScanInputs in{u.value(), dt.value(), A.value(),          B.value(),
-                      C.value(), D.value(),  rows.to(u.device())};
+  const ScanInputs in{u.value(),
+                      dt.value(),
+                      A.value(),
+                      B.value(),
+                      C.value(),
+                      D.value(),
+                      to_device(rows, u.device())};
   check_inputs(in, initial_state.value(), sequences);
   check_rows(rows, in.u.size(0));
 

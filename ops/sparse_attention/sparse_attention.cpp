@@ -44,7 +44,7 @@ Var sparse_attention(const Var& Q, const Var& K, const Var& V, const KeySet& key
   require_shapes(Q, K, V, key_set, wanted);
   if (wanted.defined()) require_rows(wanted, K.size(0));
   const KeySet keys = to_device(key_set, Q.device());
-  const Tensor rows = wanted.to(Q.device());
+  const Tensor rows = to_device(wanted, Q.device());
 
   const Tensor q = Q.value(), k = K.value(), v = V.value();
   Tensor y = Tensor::empty({Q.size(0), V.size(1)}, Q.dtype(), Q.device());

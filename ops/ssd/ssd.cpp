@@ -91,7 +91,7 @@ SsdResult ssd(const Var& x, const Var& dt, const Var& A, const Var& B, const Var
                      C.value(),
                      D.value(),
                      initial_state.value(),
-                     rows.to(x.device())};
+                     to_device(rows, x.device())};
   check_inputs(in, sequences, options);
   check_rows(rows, in.x.size(0));
 
