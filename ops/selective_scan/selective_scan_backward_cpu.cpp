@@ -99,6 +99,7 @@ class BackwardPass {
       announce_store(du_ + at);
       announce_store(ddt_ + at);
     }
+    if (block + 1 < blocks_.end) announce_block(chunk, block + 1, states);
     const T* B = in_.B + chunk.begin * in_.state;
     const auto run = [&]<bool kVanishing>() {
       for_each_group(in_.state, [&]<int kStates>(std::int64_t n) {
@@ -115,6 +116,16 @@ class BackwardPass {
     };
     in_.with_decay(chunk, block, tile_, run);
     finish_block(chunk, block);
+  }
+
+  // Fetches what run_block() will read of the block after this one, meanwhile.
+  void announce_block(const Chunk& chunk, std::int64_t block, const T* states) const {
+    in_.announce_block(chunk, block);
+    const std::int64_t first = in_.first(block);
+    for (std::int64_t i = 0; i < chunk.len; ++i) {
+      if (chunk.row[i] >= 0) announce_load(dy_ + chunk.row[i] * in_.dim + first);
+    }
+    for (std::int64_t n = 0; n < in_.state; ++n) announce_load(states + n * in_.dim + first);
   }
 
   void finish_block(const Chunk& chunk, std::int64_t block) {

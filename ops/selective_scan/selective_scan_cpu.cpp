@@ -50,6 +50,7 @@ class ForwardPass {
       tile_[i].y = in_.D[block].v * tile_[i].u;
       announce_store(y_ + chunk.row[i] * in_.dim + first);
     }
+    if (block + 1 < blocks_.end) in_.announce_block(chunk, block + 1);
     Lanes<T>* h = h_.data() + block * in_.state;
     if (states_ != nullptr) {
       for (std::int64_t n = 0; n < in_.state; ++n) {

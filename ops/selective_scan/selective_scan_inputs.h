@@ -134,6 +134,15 @@ struct Inputs {
     }
   }
 
+  // Fetches what load_block() will read of a later block.
+  void announce_block(const Chunk& chunk, std::int64_t block) const {
+    for (std::int64_t i = 0; i < chunk.len; ++i) {
+      const std::int64_t at = (chunk.begin + i) * dim + first(block);
+      announce_load(u + at);
+      announce_load(dt + at);
+    }
+  }
+
   // Calls f.operator()<kVanishing>() for the form of Decay that a chunk needs.
   template <class F>
   void with_decay(const Chunk& chunk, std::int64_t block, const Tile<T>& tile, F f) const {
