@@ -16,7 +16,7 @@ struct KeyTile {
 
 // 64 keys of a key/value head, and kColumns columns of dK and of dV. blockIdx.y: head and columns.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     key_kernel(Sizes sizes, Keys keys, const T* dy, const T* Q, const T* K, const T* V,
                Softmax softmax, const float* delta, T* dK, T* dV) {
   HAX_SHARED(tile, KeyTile);

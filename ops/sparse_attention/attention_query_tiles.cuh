@@ -89,7 +89,7 @@ __device__ inline void load_keys(QueryTile& tile, const Keys& keys, const std::i
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     forward_kernel(Sizes sizes, Keys keys, const T* Q, const T* K, const T* V, T* y,
                    Softmax softmax, Partial partial) {
   HAX_SHARED(tile, QueryTile);
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // dQ = scale (sum p dp K - delta sum p K).
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     query_kernel(Sizes sizes, Keys keys, const T* dy, const T* Q, const T* K, const T* V,
                  Softmax softmax, T* dQ, float* delta, Partial partial) {
   HAX_SHARED(tile, QueryTile);

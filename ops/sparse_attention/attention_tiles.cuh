@@ -8,7 +8,9 @@
 namespace hax::attention::tiles {
 
 inline constexpr int kRows = 64, kOthers = 32, kThreads = 256;
-inline constexpr int kSide = 16;                   // threads are 16 x 16
+inline constexpr int kSide = 16;  // threads are 16 x 16
+/// On one multiprocessor: leaves 128 registers to a thread.
+inline constexpr int kBlocksAtOnce = 2;
 inline constexpr int kPerRow = kRows / kSide;      // 4 rows a thread
 inline constexpr int kPerOther = kOthers / kSide;  // 2 others a thread
 inline constexpr int kPerWidth = kColumns / kSide;
