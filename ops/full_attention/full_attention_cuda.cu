@@ -1,5 +1,5 @@
 #include "ops/full_attention/full_attention_kernels.h"
-#include "ops/sparse_attention/attention_warps.cuh"
+#include "ops/sparse_attention/attention_cuda.cuh"
 
 namespace hax {
 namespace {
@@ -30,9 +30,8 @@ void full_attention_forward(Cuda, const Tensor& Q, const Tensor& K, const Tensor
                             const Tensor& rows, const Sequences& sequences,
                             const FullAttentionOptions& options, Tensor& y, Tensor& lse) {
   cuda::visit_storage("full_attention", Q.dtype(), [&]<class T>() {
-    attention::gather_forward(sizes_of(Q, K, V, options), keys_of(sequences, options, rows),
-                              Q.data<T>(), K.data<T>(), V.data<T>(), y.data<T>(),
-                              softmax_of(lse, options));
+    attention::forward(sizes_of(Q, K, V, options), keys_of(sequences, options, rows), Q.data<T>(),
+                       K.data<T>(), V.data<T>(), y.data<T>(), softmax_of(lse, options));
   });
 }
 
@@ -40,12 +39,10 @@ void full_attention_backward(Cuda, const Tensor& dy, const Tensor& Q, const Tens
                              const Tensor& V, const Tensor& rows, const Tensor&, const Tensor& lse,
                              const Sequences& sequences, const FullAttentionOptions& options,
                              Tensor& dQ, Tensor& dK, Tensor& dV) {
-  Tensor delta = Tensor::empty({Q.size(0), options.heads}, DType::float32, kCuda);
   cuda::visit_storage("full_attention", Q.dtype(), [&]<class T>() {
-    attention::gather_backward(sizes_of(Q, K, V, options), keys_of(sequences, options, rows),
-                               dy.data<T>(), Q.data<T>(), K.data<T>(), V.data<T>(),
-                               softmax_of(lse, options), delta.data<float>(), dQ.data<T>(),
-                               dK.data<T>(), dV.data<T>());
+    attention::backward(sizes_of(Q, K, V, options), keys_of(sequences, options, rows), dy.data<T>(),
+                        Q.data<T>(), K.data<T>(), V.data<T>(), softmax_of(lse, options),
+                        dQ.data<T>(), dK.data<T>(), dV.data<T>());
   });
 }
 

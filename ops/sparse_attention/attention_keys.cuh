@@ -38,15 +38,18 @@ __device__ std::int64_t first_where(std::int64_t low, std::int64_t high, F past)
 
 /// A row of the pack that is a query.
 struct Query {
-  std::int64_t token = -1, begin = 0;  ///< of its sequence; token -1: no query
-  std::int64_t bin = 0;
+  std::int64_t token, begin;  ///< begin of its sequence
+  std::int64_t bin;
 };
 
 /// A row of the pack that is a key: visible to the queries [token, death) of its sequence and to
 /// those of its bin in [death, expire).
 struct Key {
-  std::int64_t token = 0, death = -1, expire = -1;  ///< no query sees the default
-  std::int64_t bin = 0;
+  std::int64_t token, death, expire;
+  std::int64_t bin;
+
+  /// No query sees the key from here on.
+  __device__ std::int64_t until() const { return death > expire ? death : expire; }
 };
 
 /// A KeySet, or a window over all keys. Pointers are to device memory.
@@ -71,6 +74,10 @@ struct Keys {
   }
   __device__ Query query(std::int64_t token) const {
     return {token, offsets[sequence_of(token)], banded() ? query_bin[token] : 0};
+  }
+  __device__ Key key(std::int64_t token) const {
+    const std::int64_t s = sequence_of(token);
+    return key(token, offsets[s], offsets[s + 1]);
   }
   /// The key at `token` of the sequence [begin, end).
   __device__ Key key(std::int64_t token, std::int64_t begin, std::int64_t end) const {
@@ -112,6 +119,14 @@ struct Softmax {
   __device__ float inverse(std::int64_t row) const { return paired ? numbers[2 * row + 1] : 1.0f; }
 };
 
+/// Float32 sums over the keys seen by position, which the kernels over query tiles leave to the
+/// gathering ones; null: there is nothing to leave or to go on from. One head.
+struct Partial {
+  float* plain;    ///< [R, value_dim] y; in the backward [R, dim] sum p K
+  float* moved;    ///< [R, dim] sum p dp K
+  float* numbers;  ///< [R, 2] as Softmax; in the backward [R] sum p dp
+};
+
 template <class T>
 __device__ float dot(const T* a, const T* b, int count) {
   float sum = 0;
@@ -142,6 +157,12 @@ inline Keys key_set_view(const KeySet& keys, const Tensor& rows) {
     view.order = keys.order.data<std::int32_t>();
   }
   return view;
+}
+
+/// Those of the set that are seen by position alone.
+inline Keys without_band(Keys keys) {
+  keys.query_bin = keys.key_bin = nullptr;
+  return keys;
 }
 
 }  // namespace hax::attention

@@ -1,4 +1,4 @@
-#include "ops/sparse_attention/attention_warps.cuh"
+#include "ops/sparse_attention/attention_cuda.cuh"
 #include "ops/sparse_attention/sparse_attention_kernels.h"
 #include "ops/sparse_attention/uniform_rows_cuda.h"
 
@@ -20,8 +20,8 @@ void sparse_attention_forward(Cuda, const Tensor& Q, const Tensor& K, const Tens
                               const KeySet& keys, const Tensor& rows, EmptyRows empty, Tensor& y,
                               Tensor& softmax) {
   cuda::visit_storage("sparse_attention", Q.dtype(), [&]<class T>() {
-    attention::gather_forward(sizes_of(Q, K, V), attention::key_set_view(keys, rows), Q.data<T>(),
-                              K.data<T>(), V.data<T>(), y.data<T>(), softmax_of(softmax));
+    attention::forward(sizes_of(Q, K, V), attention::key_set_view(keys, rows), Q.data<T>(),
+                       K.data<T>(), V.data<T>(), y.data<T>(), softmax_of(softmax));
   });
   if (empty == EmptyRows::uniform) uniform_rows_forward(V, keys.sequences, rows, softmax, y);
 }
@@ -30,11 +30,10 @@ void sparse_attention_backward(Cuda, const Tensor& dy, const Tensor& Q, const Te
                                const Tensor& V, const Tensor& softmax, const KeySet& keys,
                                const Tensor& rows, EmptyRows empty, Tensor& dQ, Tensor& dK,
                                Tensor& dV) {
-  Tensor delta = Tensor::empty({Q.size(0)}, DType::float32, kCuda);
   cuda::visit_storage("sparse_attention", Q.dtype(), [&]<class T>() {
-    attention::gather_backward(sizes_of(Q, K, V), attention::key_set_view(keys, rows), dy.data<T>(),
-                               Q.data<T>(), K.data<T>(), V.data<T>(), softmax_of(softmax),
-                               delta.data<float>(), dQ.data<T>(), dK.data<T>(), dV.data<T>());
+    attention::backward(sizes_of(Q, K, V), attention::key_set_view(keys, rows), dy.data<T>(),
+                        Q.data<T>(), K.data<T>(), V.data<T>(), softmax_of(softmax), dQ.data<T>(),
+                        dK.data<T>(), dV.data<T>());
   });
   if (empty == EmptyRows::uniform) {
     uniform_rows_backward(dy, Q, K, V, keys.sequences, rows, softmax, dQ, dK, dV);

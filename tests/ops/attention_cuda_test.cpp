@@ -108,6 +108,11 @@ TEST_CASE("sparse_attention on CUDA equals the CPU") {
   compare(hax_keys(pack, 5), 4, 8, Tensor::from(std::vector<std::int32_t>{}));
   compare(hax_keys(pack, 5), 130, 150, {});  // more columns than a block takes
   compare(hax_keys(pack, 5), 16, 32, {}, EmptyRows::uniform, true);
+  // Long ones, whose keys are gathered.
+  const Sequences two = Sequences::of_lengths({1900, 211});
+  compare(hax_keys(two, 3), 3, 5, every(5, two.tokens()), EmptyRows::uniform);
+  compare(key_selection_keys(random_tensor({1100}, 7), Sequences::single(1100), 3), 2, 3,
+          every(9, 1100));
 }
 
 TEST_CASE("full_attention on CUDA equals the CPU") {
