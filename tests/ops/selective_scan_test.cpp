@@ -233,14 +233,14 @@ TEST_CASE("selective_scan without a gradient wanted gives the same and keeps no 
   const auto [y, bytes] = peak(in[0]);
   const auto [kept, kept_bytes] = peak(Var::leaf(in[0]));
   CHECK(same_bits(y, kept));
-  CHECK(kept_bytes - bytes >= scan_chunks(pack) * 16 * 64 * 4);
+  CHECK(kept_bytes - bytes >= scan_chunks(Cpu{}, pack) * 16 * 64 * 4);
 }
 
 TEST_CASE("selective_scan keeps no state at either end for the backward") {
   // Many short sequences: the states at their ends are more than those before the chunks.
   const Sequences pack = Sequences::of_lengths(std::vector<std::int64_t>(64, 16));
   const Inputs in = to(with_state(random_inputs(1024, 64, 32, 1024), 64), DType::float32);
-  const std::int64_t states = scan_chunks(pack) * 32 * 64 * 4, y_bytes = 1024 * 64 * 4;
+  const std::int64_t states = scan_chunks(Cpu{}, pack) * 32 * 64 * 4, y_bytes = 1024 * 64 * 4;
   for (const bool given : {false, true}) {
     const Var u = Var::leaf(in[0]);
     Tensor initial = given ? in[6].clone() : Tensor{};
