@@ -86,6 +86,46 @@ __global__ void broadcast_kernel(const T* row, std::int64_t rows, std::int64_t d
   }
 }
 
+// A product over many rows with few results, the gradient of a weight: one block a tile of results
+// would leave most of the device idle. So the rows are cut into parts, a product each, and their
+// results added up. How many: enough to fill the device, by the sizes alone.
+std::int64_t parts_of_rows(std::int64_t rows, std::int64_t m, std::int64_t n) {
+  constexpr std::int64_t kTile = 64, kBlocks = 256, kLeast = 128;
+  if (m == 0 || n == 0) return 1;
+  const std::int64_t parts = kBlocks / (cuda::ceil_div(m, kTile) * cuda::ceil_div(n, kTile));
+  return std::min(parts, rows / kLeast);
+}
+
+// Row r of what is added up for result d: a part's product, then what each of the rows adds that
+// are left over, fewer than there are parts.
+template <class T>
+struct PartOrRow {
+  const float* partial;
+  const T *a, *b;  // the rows left over
+  std::int64_t parts, m, n;
+  __device__ float operator()(std::int64_t r, std::int64_t d) const {
+    if (r < parts) return partial[r * m * n + d];
+    const Place at = place_of(d, n);
+    return cuda::to_float(a[(r - parts) * m + at.row]) *
+           cuda::to_float(b[(r - parts) * n + at.column]);
+  }
+};
+
+// c [M, N] = a^T b over the rows of a [R, M] and b [R, N].
+void sum_of_parts(const Tensor& a, const Tensor& b, std::int64_t parts, Tensor& c) {
+  const std::int64_t rows = a.size(0), m = a.size(1), n = b.size(1), part = rows / parts;
+  Tensor partial = Tensor::empty({parts, m, n}, DType::float32, kCuda);
+  cuda::gemm_strided_batched(c.dtype(), true, false, m, n, part, 1, a.raw(), m, part * m, b.raw(),
+                             n, part * n, 0, partial.raw(), n, m * n, parts, DType::float32);
+  cuda::visit_storage("matmul", c.dtype(), [&]<class T>() {
+    const std::int64_t rest = parts * part;
+    cuda::sum_over_few_rows(parts + rows - rest, m * n,
+                            PartOrRow<T>{partial.data<float>(), a.data<T>() + rest * m,
+                                         b.data<T>() + rest * n, parts, m, n},
+                            c.data<T>());
+  });
+}
+
 template <class T>
 struct ReadTable {
   const T* table;
@@ -100,6 +140,10 @@ struct ReadTable {
 void gemm(Cuda, const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, bool add,
           Tensor& c) {
   const std::int64_t depth = a.size(transpose_a ? 0 : 1);
+  if (transpose_a && !transpose_b && !add) {
+    const std::int64_t parts = parts_of_rows(depth, c.size(0), c.size(1));
+    if (parts > 1) return sum_of_parts(a, b, parts, c);
+  }
   cuda::gemm(c.dtype(), transpose_a, transpose_b, c.size(0), c.size(1), depth, 1, a.raw(),
              a.size(1), b.raw(), b.size(1), add ? 1.0f : 0.0f, c.raw(), c.size(1));
 }
