@@ -60,25 +60,50 @@ std::shared_ptr<Node> make_node(const char* op, std::span<const Tensor> outputs,
   return node;
 }
 
+// Sums of leaves on CUDA that wait for each other, so that one launch does many. They hold memory
+// meanwhile, so not for long.
+class LeafSums {
+ public:
+  void add(Tensor to, const Tensor& from) {
+    if (to.device().is_cpu()) return accumulate(to, from);
+    bytes_ += from.bytes();
+    waiting_.push_back({std::move(to), from});
+    if (waiting_.size() >= 64 || bytes_ > kMostBytes) finish();
+  }
+  void finish() {
+    accumulate_all(waiting_);
+    waiting_.clear();
+    bytes_ = 0;
+  }
+
+ private:
+  static constexpr std::int64_t kMostBytes = std::int64_t{32} << 20;
+  std::vector<Addition> waiting_;
+  std::int64_t bytes_ = 0;
+};
+
 // Adds a gradient to what has arrived so far at an output, from the element `first` on where it is
 // that of some rows. An op's output shares its first arrival and adds the next one in place only
 // when nobody else holds the storage. A leaf owns its tensor, or was given it by the caller: it
 // shares with nobody, and always adds in place.
-void add_gradient(Node& node, int output, std::int64_t first, const Tensor& grad) {
+void add_gradient(Node& node, int output, std::int64_t first, const Tensor& grad,
+                  LeafSums& leaves) {
   Node::Output& to = node.outputs[static_cast<std::size_t>(output)];
   Tensor& slot = to.grad;
   if (first != Var::kWhole) {
     if (!slot.defined()) slot = Tensor::zeros(to.shape, to.dtype, grad.device());
     if (!node.is_leaf && !slot.unique()) slot = slot.clone();
     Tensor part = slot.flat(first, first + grad.numel());
-    accumulate(part, grad.reshape(part.shape()));
-    return;
+    const Tensor numbers = grad.reshape(part.shape());
+    if (node.is_leaf) return leaves.add(part, numbers);
+    return accumulate(part, numbers);
   }
   if (!slot.defined()) {
     slot = node.is_leaf && !grad.unique() ? grad.clone() : grad;
     return;
   }
-  if (!node.is_leaf && !slot.unique()) slot = slot.clone();
+  if (node.is_leaf) return leaves.add(slot, grad);
+  if (!slot.unique()) slot = slot.clone();
   accumulate(slot, grad);
 }
 
@@ -115,7 +140,7 @@ void visit_leaf(Node& leaf) {
   for (Watcher* watcher : state().watchers) watcher->on_leaf(leaf.name, grad);
 }
 
-void visit_op(Node& node) {
+void visit_op(Node& node, LeafSums& leaves) {
   std::vector<Tensor> dy;
   for (Node::Output& output : node.outputs) dy.push_back(std::exchange(output.grad, Tensor{}));
   if (std::ranges::none_of(dy, &Tensor::defined)) return;
@@ -131,7 +156,9 @@ void visit_op(Node& node) {
   dy.clear();
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Node::Edge& edge = node.inputs[i];
-    if (edge.node && dx[i].defined()) add_gradient(*edge.node, edge.output, edge.first, dx[i]);
+    if (edge.node && dx[i].defined()) {
+      add_gradient(*edge.node, edge.output, edge.first, dx[i], leaves);
+    }
   }
 }
 
@@ -245,14 +272,16 @@ void backward(const Var& loss, Tensor seed) {
     check_node(!node->spent, *node,
                ": its graph was freed by an earlier backward(); run the forward again");
   }
+  LeafSums leaves;
   add_gradient(*loss.node(), loss.output_index(), loss.first_element(),
-               std::exchange(seed, Tensor{}));
+               std::exchange(seed, Tensor{}), leaves);
   try {
     for (const std::shared_ptr<Node>& node : nodes) {
       if (node->is_leaf) {
+        leaves.finish();  // leaves come last: they are older than every op
         visit_leaf(*node);
       } else {
-        visit_op(*node);
+        visit_op(*node, leaves);
         release(*node);
       }
     }

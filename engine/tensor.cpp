@@ -203,14 +203,47 @@ void copy(Tensor& destination, const Tensor& source) {
              static_cast<std::size_t>(source.bytes()));
 }
 
-void accumulate(Tensor& destination, const Tensor& source) {
+namespace {
+
+void require_addable(const Tensor& destination, const Tensor& source) {
   check(destination.shape() == source.shape() && destination.dtype() == source.dtype() &&
             destination.device() == source.device(),
         "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()), source.shape(),
         name_of(source.device()), name_of(destination.dtype()), destination.shape(),
         name_of(destination.device()));
+}
+
+}  // namespace
+
+void accumulate_all(std::span<const Addition> additions) {
+  for (std::size_t i = 0; i < additions.size(); ++i) {
+    const Addition& addition = additions[i];
+    if constexpr (kHasCuda) {
+      if (!addition.to.device().is_cpu()) {
+        require_addable(addition.to, addition.from);
+        std::size_t end = i + 1;  // the following ones that can go with it
+        for (; end < additions.size() && !additions[end].to.device().is_cpu() &&
+               additions[end].to.dtype() == addition.to.dtype();
+             ++end) {
+          require_addable(additions[end].to, additions[end].from);
+        }
+        cuda::accumulate_all(additions.subspan(i, end - i));
+        i = end - 1;
+        continue;
+      }
+    }
+    Tensor to = addition.to;
+    accumulate(to, addition.from);
+  }
+}
+
+void accumulate(Tensor& destination, const Tensor& source) {
+  require_addable(destination, source);
   if constexpr (kHasCuda) {
-    if (!destination.device().is_cpu()) return cuda::accumulate(destination, source);
+    if (!destination.device().is_cpu()) {
+      const Addition addition{destination, source};
+      return cuda::accumulate_all({&addition, 1});
+    }
   }
   visit_float(destination.dtype(), [&]<class T>() {
     T* to = destination.data<T>();

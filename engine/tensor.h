@@ -102,6 +102,12 @@ void fill(Tensor& tensor, double value);
 void copy(Tensor& destination, const Tensor& source);
 /// destination += source; same shape, floating type and device; not overlapping unless equal.
 void accumulate(Tensor& destination, const Tensor& source);
+/// One accumulate() that is still to be done.
+struct Addition {
+  Tensor to, from;
+};
+/// accumulate() for each, in their order; on CUDA in few launches. No `from` overlaps a `to`.
+void accumulate_all(std::span<const Addition> additions);
 
 template <class T>
 Tensor Tensor::from(std::span<const T> values, Shape shape) {

@@ -28,11 +28,43 @@ __device__ T sum(T a, T b) {
 }
 __device__ Bfloat16 sum(Bfloat16 a, Bfloat16 b) { return Bfloat16(to_float(a) + to_float(b)); }
 
+// Additions that do not meet, as one launch's argument.
 template <class T>
-__global__ void accumulate_kernel(T* to, const T* from, std::int64_t count) {
+struct Group {
+  static constexpr int kMost = 64;
+  T* to[kMost];
+  const T* from[kMost];
+  std::int64_t count[kMost];
+  int size = 0;
+
+  bool meets(const T* begin, std::int64_t length) const {
+    for (int i = 0; i < size; ++i) {
+      if (begin < to[i] + count[i] && to[i] < begin + length) return true;
+    }
+    return false;
+  }
+};
+
+// Row y of the grid does addition y.
+template <class T>
+__global__ void accumulate_kernel(Group<T> group) {
+  T* to = group.to[blockIdx.y];
+  const T* from = group.from[blockIdx.y];
+  const std::int64_t count = group.count[blockIdx.y];
   for (std::int64_t i = global_thread(); i < count; i += global_threads()) {
     to[i] = sum(to[i], from[i]);
   }
+}
+
+template <class T>
+void accumulate_group(Group<T>& group) {
+  std::int64_t most = 0;
+  for (int i = 0; i < group.size; ++i) most = group.count[i] > most ? group.count[i] : most;
+  // A few numbers a thread, so that the blocks of small tensors beside a large one cost little.
+  const unsigned across = blocks_for(ceil_div(most, 4), kThreads);
+  launch(accumulate_kernel<T>, {dim3(across, static_cast<unsigned>(group.size)), dim3(kThreads)},
+         group);
+  group.size = 0;
 }
 
 template <class From, class To>
@@ -59,13 +91,25 @@ void fill(void* data, std::int64_t count, const void* element, std::size_t eleme
   }
 }
 
-void accumulate(Tensor& destination, const Tensor& source) {
+void accumulate_all(std::span<const Addition> additions) {
+  if (additions.empty()) return;
   const auto add = [&]<class T>() {
-    launch(accumulate_kernel<T>, {blocks_for(source.numel(), kThreads), kThreads},
-           destination.data<T>(), source.data<T>(), source.numel());
+    Group<T> group;
+    for (const Addition& addition : additions) {
+      Tensor destination = addition.to;
+      T* to = destination.data<T>();
+      const std::int64_t count = destination.numel();
+      if (count == 0) continue;
+      if (group.size == Group<T>::kMost || group.meets(to, count)) accumulate_group(group);
+      group.to[group.size] = to;
+      group.from[group.size] = addition.from.data<T>();
+      group.count[group.size++] = count;
+    }
+    if (group.size > 0) accumulate_group(group);
   };
-  if (destination.dtype() == DType::float64) return add.operator()<double>();
-  visit_storage("accumulate", destination.dtype(), add);
+  const DType dtype = additions.front().to.dtype();
+  if (dtype == DType::float64) return add.operator()<double>();
+  visit_storage("accumulate", dtype, add);
 }
 
 void convert(const Tensor& source, Tensor& result) {

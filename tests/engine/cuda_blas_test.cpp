@@ -79,6 +79,17 @@ TEST_CASE("products on CUDA: transposed, padded, batched, of both types") {
   compare({0, 4, 3, 1, false, true, 1, 0}, DType::float32, 0);
 }
 
+TEST_CASE("products on CUDA: factors in bfloat16, results in float32, also without terms") {
+  for (const std::int64_t k : {40, 0}) {
+    const Tensor a = Tensor::full({2, 3, 40}, 1.0078125, DType::bfloat16).to(kCuda);
+    Tensor c = Tensor::full({2, 3, 3}, 5).to(kCuda);
+    cuda::gemm_strided_batched(DType::bfloat16, false, true, 3, 3, k, 1, a.raw(), 40, 120, a.raw(),
+                               40, 120, 0, c.raw(), 3, 9, 2, DType::float32);
+    const double square = 1.0078125 * 1.0078125;  // exact in float32, not in bfloat16
+    CHECK(same_bits(c.to(kCpu), Tensor::full({2, 3, 3}, square * static_cast<double>(k))));
+  }
+}
+
 TEST_CASE("products on CUDA: with beta 0 what stood there is not read") {
   const Tensor ones = Tensor::full({4, 4}, 1).to(kCuda);
   Tensor c = Tensor::full({4, 4}, std::numeric_limits<double>::quiet_NaN()).to(kCuda);
@@ -107,6 +118,10 @@ TEST_CASE("products on CUDA: wrong calls name what is wrong") {
   CHECK(call(DType::float64, 2, 2) == "gemm: float64 on cuda, expected float32 or bfloat16");
   CHECK(call(DType::float32, -1, 2).find("no negative size") != std::string::npos);
   CHECK(call(DType::float32, 2, 1).find("apart") != std::string::npos);
+  CHECK(error_of([&] {
+          cuda::gemm_strided_batched(DType::float32, false, false, 2, 2, 2, 1, a.raw(), 2, 0,
+                                     a.raw(), 2, 0, 0, a.raw(), 2, 0, 1, DType::bfloat16);
+        }) == "gemm: float32 factors and a bfloat16 result, expected one type or a float32 result");
 }
 
 #endif  // HAX_HAS_CUDA

@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -51,4 +54,34 @@ TEST_CASE("join_rows refuses what does not fit") {
   CHECK(error_of([&] {
           two.joined(Sequences::of_lengths({1, 1}));
         }) == "1 sequences cannot be followed by 2");
+}
+
+TEST_CASE("join_rows on CUDA equals the CPU") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  using Lengths = std::vector<std::int64_t>;
+  for (const auto& [before, after] :
+       std::vector<std::array<Lengths, 2>>{{{{2, 0, 1, 0, 0}, {1, 2, 0, 0, 40}}},
+                                           {{{0, 0}, {3, 0}}},
+                                           {{{7, 1}, {0, 0}}},
+                                           {{{0}, {0}}},
+                                           {{{}, {}}}}) {
+    const Sequences past = Sequences::of_lengths(before), present = Sequences::of_lengths(after);
+    for (const std::int64_t dim : {1, 6}) {
+      const Tensor a = random_tensor({past.tokens(), dim}, 1);
+      const Tensor b = random_tensor({present.tokens(), dim}, 2);
+      const auto join = [&](std::span<const Var> in) {
+        return join_rows(in[0], past, in[1], present);
+      };
+      check_on_cuda(join, {a, b});
+      for (const DType dtype : {DType::float64, DType::int64, DType::int32, DType::uint8}) {
+        const Tensor x = Tensor::full({past.tokens(), dim}, 3, dtype);
+        const Tensor y = Tensor::full({present.tokens(), dim}, 4, dtype);
+        CHECK(same_bits(join_tensors(x.to(kCuda), past, y.to(kCuda), present).to(kCpu),
+                        join_tensors(x, past, y, present)));
+      }
+    }
+  }
 }
