@@ -26,7 +26,8 @@ struct GradCase {
   /// An input with more elements than this is moved in so many random directions, all its elements
   /// at once, instead of along every axis.
   std::int64_t directions = std::numeric_limits<std::int64_t>::max();
-  double step = 1e-3;  ///< of the differences, relative to elements beyond 1
+  double step = 1e-3;       ///< of the differences, relative to elements beyond 1
+  std::string folder = {};  ///< of ops/ that it is from; all_gradchecks() fills it in
 
   /// For reports: its name, or "input 2" when it has none.
   std::string name_of_input(int input) const;
@@ -41,6 +42,16 @@ struct GradError {
 /// case's random directions of unit length), for a fixed random weighting of the outputs. A tensor
 /// whose gradient stays below 1e-3 is compared absolutely.
 GradError check_gradient(const GradCase& gradient_case);
+
+/// What check_gradient() compares, number by number, for people to read. The loss is the sum of y
+/// weighted by dy.
+struct GradExample {
+  Tensor y, dy;
+  std::vector<Tensor> analytic = {}, numeric = {};  ///< of each input, in its shape
+};
+
+/// Differences along every element, whatever `directions` says.
+GradExample gradient_example(const GradCase& gradient_case);
 
 /// N(0, deviation^2) float64 numbers, for building cases.
 Tensor gradcheck_tensor(Shape shape, std::uint64_t seed, double deviation = 1.0);
