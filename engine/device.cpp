@@ -1,6 +1,7 @@
 #include "engine/device.h"
 
 #include "engine/check.h"
+#include "engine/cuda/runtime.h"
 
 namespace hax {
 
@@ -10,6 +11,10 @@ Device parse_device(std::string_view name) {
   if (name == "cpu") return kCpu;
   check_usage(name == "cuda", "unknown device '{}': expected cpu or cuda", name);
   check_usage(kHasCuda, "--device cuda: this build has no CUDA backend; use --device cpu");
+  if constexpr (kHasCuda) {
+    const std::string& reason = cuda::why_no_device();
+    check_usage(reason.empty(), "--device cuda: {}; use --device cpu", reason);
+  }
   return kCuda;
 }
 

@@ -27,7 +27,8 @@ inline constexpr Device kCuda{Device::Kind::cuda};
 
 /// "cpu" or "cuda".
 std::string_view name_of(Device device);
-/// The device called `name`. Throws UsageError for other names and for cuda in a build without it.
+/// The device called `name`. Throws UsageError for other names and for cuda in a build or on a
+/// machine without it.
 Device parse_device(std::string_view name);
 
 }  // namespace hax

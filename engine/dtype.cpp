@@ -14,6 +14,8 @@ std::int64_t size_of(DType dtype) {
       return 8;
     case DType::uint8:
       return 1;
+    case DType::bfloat16:
+      return 2;
   }
   throw Error("size_of: unknown dtype");
 }
@@ -30,6 +32,8 @@ std::string_view name_of(DType dtype) {
       return "int64";
     case DType::uint8:
       return "uint8";
+    case DType::bfloat16:
+      return "bfloat16";
   }
   return "unknown";
 }

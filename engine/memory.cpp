@@ -5,6 +5,7 @@
 
 #include "engine/caching_pool.h"
 #include "engine/check.h"
+#include "engine/cuda/memory.h"
 #include "engine/memory_trace.h"
 
 namespace hax {
@@ -22,49 +23,74 @@ CachingPool& cpu_pool() {
   return *pool;
 }
 
-void require_cpu(Device device) { check(device.is_cpu(), "this build has no CUDA backend"); }
+// Calls f with what implements a device's memory.
+template <class OnCpu, class OnCuda>
+auto on(Device device, OnCpu on_cpu, [[maybe_unused]] OnCuda on_cuda) {
+  if (device.is_cpu()) return on_cpu();
+  if constexpr (kHasCuda) {
+    return on_cuda(Cuda{});
+  } else {
+    check(false, "this build has no CUDA backend");
+    return on_cpu();
+  }
+}
 
 }  // namespace
 
 void* allocate(Device device, std::size_t bytes) {
-  require_cpu(device);
-  void* block = cpu_pool().allocate(bytes);
-  check(block != nullptr, "out of memory: a tensor needs {} bytes; use a smaller batch or model",
-        bytes);
-  MemoryTrace::note_taken(block, bytes);
-  return block;
+  return on(
+      device,
+      [&] {
+        void* block = cpu_pool().allocate(bytes);
+        check(block != nullptr,
+              "out of memory: a tensor needs {} bytes; use a smaller batch or model", bytes);
+        MemoryTrace::note_taken(block, bytes);
+        return block;
+      },
+      [&](auto) { return cuda::allocate(bytes); });
 }
 
-void deallocate(Device, void* memory, std::size_t bytes) noexcept {
-  MemoryTrace::note_returned(memory);
-  cpu_pool().deallocate(memory, bytes);
+void deallocate(Device device, void* memory, std::size_t bytes) noexcept {
+  on(
+      device,
+      [&] {
+        MemoryTrace::note_returned(memory);
+        cpu_pool().deallocate(memory, bytes);
+      },
+      [&](auto) { cuda::deallocate(memory, bytes); });
 }
 
 void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes) {
-  require_cpu(to);
-  require_cpu(from);
-  if (bytes != 0) std::memmove(destination, source, bytes);
+  const Device device = to.is_cpu() ? from : to;
+  on(
+      device,
+      [&] {
+        if (bytes != 0) std::memmove(destination, source, bytes);
+      },
+      [&](auto) {
+        if (bytes != 0) cuda::copy_bytes(to, destination, from, source, bytes);
+      });
 }
 
 MemoryStats memory_stats(Device device) {
-  require_cpu(device);
-  return cpu_pool().stats();
+  return on(
+      device, [] { return cpu_pool().stats(); }, [](auto) { return cuda::memory_stats(); });
 }
 
 void reset_peak_memory(Device device) {
-  require_cpu(device);
-  cpu_pool().reset_peak();
+  on(
+      device, [] { cpu_pool().reset_peak(); }, [](auto) { cuda::reset_peak_memory(); });
 }
 
 void reserve_memory(Device device, std::size_t bytes, std::int64_t count) {
-  require_cpu(device);
+  check(device.is_cpu(), "reserve_memory: only blocks on the CPU can be fetched ahead");
   check(cpu_pool().reserve(bytes, count), "out of memory: the system has no block of {} bytes left",
         bytes);
 }
 
 void release_cached_memory(Device device) {
-  require_cpu(device);
-  cpu_pool().release();
+  on(
+      device, [] { cpu_pool().release(); }, [](auto) { cuda::release_cached_memory(); });
 }
 
 }  // namespace hax

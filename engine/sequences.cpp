@@ -24,7 +24,10 @@ Sequences::Sequences(std::vector<std::int64_t> offsets, std::vector<std::int64_t
     check(padded[s] >= length, "sequence {} has {} tokens but a padded length of {}", s, length,
           padded[s]);
   }
-  data_ = std::make_shared<const Data>(Data{std::move(offsets), std::move(padded)});
+  auto data = std::make_shared<Data>();
+  data->offsets = std::move(offsets);
+  data->padded = std::move(padded);
+  data_ = std::move(data);
 }
 
 Sequences Sequences::of_lengths(const std::vector<std::int64_t>& lengths,
@@ -59,6 +62,20 @@ Sequences Sequences::joined(const Sequences& later) const {
     padded_lengths.push_back(length(s) + later.padded(s));
   }
   return of_lengths(lengths, std::move(padded_lengths));
+}
+
+Tensor Sequences::offsets_on(Device device) const {
+  return derived_on(device, "offsets", [this] {
+    return std::vector<std::int32_t>(data_->offsets.begin(), data_->offsets.end());
+  });
+}
+
+Tensor Sequences::derived_on(Device device, const char* name,
+                             const std::function<std::vector<std::int32_t>()>& make) const {
+  const std::scoped_lock lock(data_->mutex);
+  Tensor& derived = data_->derived[name];
+  if (!derived.defined() || derived.device() != device) derived = Tensor::from(make()).to(device);
+  return derived;
 }
 
 void Sequences::require_tokens(const char* op, std::int64_t rows) const {

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -32,6 +36,12 @@ class Sequences {
   std::int64_t length(std::int64_t s) const { return end(s) - begin(s); }
   /// Length including padding, >= length(s).
   std::int64_t padded(std::int64_t s) const { return data_->padded[static_cast<std::size_t>(s)]; }
+  /// The offsets on another device, int32 [S+1]; uploaded once, then kept with the pack.
+  Tensor offsets_on(Device device) const;
+  /// What an op derives from the pack for its kernels (chunks, lengths, ...), made by `make` and
+  /// uploaded once, then kept with the pack under `name`.
+  Tensor derived_on(Device device, const char* name,
+                    const std::function<std::vector<std::int32_t>()>& make) const;
   /// The pack of sequences first..last alone.
   Sequences slice(std::int64_t first, std::int64_t last) const;
   /// The pack in which every sequence is followed by what `later` holds of it. Throws Error unless
@@ -43,6 +53,8 @@ class Sequences {
  private:
   struct Data {
     std::vector<std::int64_t> offsets, padded;
+    mutable std::mutex mutex;
+    mutable std::map<std::string, Tensor> derived;
   };
   std::shared_ptr<const Data> data_;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/cuda/tensor_kernels.h"
 #include "engine/dispatch.h"
 #include "engine/memory.h"
 #include "engine/recycle.h"
@@ -122,6 +123,8 @@ void visit_any(DType dtype, F&& f) {
       return f.template operator()<std::int64_t>();
     case DType::uint8:
       return f.template operator()<std::uint8_t>();
+    case DType::bfloat16:
+      return f.template operator()<Bfloat16>();
   }
 }
 
@@ -129,7 +132,11 @@ void visit_any(DType dtype, F&& f) {
 // behaviour in the language). To a floating type it rounds.
 template <class To, class From>
 To convert(From value, const char* what) {
-  if constexpr (std::is_floating_point_v<To> || std::is_same_v<To, From>) {
+  if constexpr (std::is_same_v<From, Bfloat16> && !std::is_same_v<To, Bfloat16>) {
+    return convert<To>(static_cast<float>(value), what);
+  } else if constexpr (std::is_same_v<To, Bfloat16> && !std::is_same_v<From, Bfloat16>) {
+    return Bfloat16(static_cast<float>(value));
+  } else if constexpr (std::is_floating_point_v<To> || std::is_same_v<To, From>) {
     return static_cast<To>(value);
   } else if constexpr (std::is_floating_point_v<From>) {
     // The bounds are powers of two, hence exact in both types; NaN fails every comparison.
@@ -151,8 +158,15 @@ To convert(From value, const char* what) {
 Tensor Tensor::to(DType dtype) const {
   check(defined(), "an undefined tensor cannot be converted to {}", name_of(dtype));
   if (dtype == dtype_) return *this;
-  check(device().is_cpu(), "conversion of {} to {} is done on the CPU", name_of(dtype_),
-        name_of(dtype));
+  if constexpr (kHasCuda) {
+    if (!device().is_cpu()) {
+      const auto narrow = [](DType d) { return d == DType::float32 || d == DType::bfloat16; };
+      if (!narrow(dtype_) || !narrow(dtype)) return to(kCpu).to(dtype).to(device());
+      Tensor result = empty(shape_, dtype, device());
+      cuda::convert(*this, result);
+      return result;
+    }
+  }
   Tensor result = empty(shape_, dtype);
   visit_any(dtype_, [&]<class From>() {
     visit_any(dtype, [&]<class To>() {
@@ -171,10 +185,13 @@ double Tensor::item() const {
 }
 
 void fill(Tensor& tensor, double value) {
-  check(tensor.device().is_cpu(), "this build has no CUDA backend");
   visit_any(tensor.dtype(), [&]<class T>() {
+    const T element = convert<T>(value, "fill");
     T* data = tensor.data<T>();
-    std::fill(data, data + tensor.numel(), convert<T>(value, "fill"));
+    if constexpr (kHasCuda) {
+      if (!tensor.device().is_cpu()) return cuda::fill(data, tensor.numel(), &element, sizeof(T));
+    }
+    std::fill(data, data + tensor.numel(), element);
   });
 }
 
@@ -192,7 +209,9 @@ void accumulate(Tensor& destination, const Tensor& source) {
         "accumulate: {} {} on {} into {} {} on {}", name_of(source.dtype()), source.shape(),
         name_of(source.device()), name_of(destination.dtype()), destination.shape(),
         name_of(destination.device()));
-  check(destination.device().is_cpu(), "this build has no CUDA backend");
+  if constexpr (kHasCuda) {
+    if (!destination.device().is_cpu()) return cuda::accumulate(destination, source);
+  }
   visit_float(destination.dtype(), [&]<class T>() {
     T* to = destination.data<T>();
     const T* from = source.data<T>();

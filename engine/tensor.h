@@ -57,8 +57,11 @@ class Tensor {
     require(dtype_of<T>);
     return static_cast<const T*>(raw());
   }
+  /// The numbers, for a loop on the host: throws Error, too, when they are on another device.
   template <class T>
   std::span<const T> values() const {
+    check(device().is_cpu(), "values() of a tensor on {}: copy it to the cpu first",
+          name_of(device()));
     return {data<T>(), static_cast<std::size_t>(numel_)};
   }
   void* raw();
@@ -71,8 +74,8 @@ class Tensor {
   /// Elements begin..end as a rank-1 tensor; shares storage.
   Tensor flat(std::int64_t begin, std::int64_t end) const;
   Tensor clone() const;
-  /// Converted copy (or this very tensor when nothing changes). To an integer type fractions are
-  /// cut off; throws Error when a value does not fit into it.
+  /// Converted copy (or this very tensor when nothing changes), on the same device. To an integer
+  /// type fractions are cut off; throws Error when a value does not fit into it.
   Tensor to(DType dtype) const;
   /// Copy on another device (or this very tensor when it is there already).
   Tensor to(Device device) const;
@@ -108,6 +111,11 @@ Tensor Tensor::from(std::span<const T> values, Shape shape) {
   T* out = tensor.data<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];
   return tensor;
+}
+
+/// x.to(device); an undefined tensor stays undefined.
+inline Tensor to_device(const Tensor& x, Device device) {
+  return x.defined() ? x.to(device) : Tensor{};
 }
 
 }  // namespace hax

@@ -26,8 +26,10 @@ struct GradCase {
   /// An input with more elements than this is moved in so many random directions, all its elements
   /// at once, instead of along every axis.
   std::int64_t directions = std::numeric_limits<std::int64_t>::max();
-  double step = 1e-3;       ///< of the differences, relative to elements beyond 1
-  std::string folder = {};  ///< of ops/ that it is from; all_gradchecks() fills it in
+  double step = 1e-3;                    ///< of the differences, relative to elements beyond 1
+  std::vector<int> always_float64 = {};  ///< inputs that are float64 whatever the others are
+  bool float64_only = false;  ///< it mixes outputs of several types: cannot run in float32
+  std::string folder = {};    ///< of ops/ that it is from; all_gradchecks() fills it in
 
   /// For reports: its name, or "input 2" when it has none.
   std::string name_of_input(int input) const;

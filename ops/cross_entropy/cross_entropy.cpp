@@ -16,7 +16,8 @@ void check_inputs(const char* op, const Tensor& logits, const Tensor& labels) {
 
 }  // namespace
 
-Var cross_entropy(const Var& logits, const Tensor& labels, double divisor) {
+Var cross_entropy(const Var& logits, const Tensor& labels_anywhere, double divisor) {
+  const Tensor labels = labels_anywhere.to(logits.device());
   check_inputs("cross_entropy", logits.value(), labels);
   check(divisor > 0, "cross_entropy: divisor is {}, expected a positive number", divisor);
 
@@ -38,7 +39,9 @@ Var cross_entropy(const Var& logits, const Tensor& labels, double divisor) {
   return record("cross_entropy", loss, {logits}, gradient);
 }
 
-Tensor sample_accuracy(const Tensor& logits, const Tensor& labels, const Sequences& samples) {
+Tensor sample_accuracy(const Tensor& logits, const Tensor& labels_anywhere,
+                       const Sequences& samples) {
+  const Tensor labels = labels_anywhere.to(logits.device());
   check_inputs("sample_accuracy", logits, labels);
   samples.require_tokens("sample_accuracy", logits.size(0));
   Tensor accuracy = Tensor::empty({samples.count()}, DType::float64, logits.device());

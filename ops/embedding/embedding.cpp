@@ -5,7 +5,8 @@
 
 namespace hax {
 
-Var embedding(const Var& table, const Tensor& index) {
+Var embedding(const Var& table, const Tensor& rows) {
+  const Tensor index = rows.to(table.device());
   check(table.shape().rank() == 2 && index.rank() == 1,
         "embedding: table is {} and index is {}, expected [R, D] and [T]", table.shape(),
         index.shape());

@@ -42,13 +42,13 @@ void check_inputs(const Tensor& Q, const Tensor& K, const Tensor& V, const Seque
 }  // namespace
 
 Var full_attention(const Var& Q, const Var& K, const Var& V, const Sequences& sequences,
-                   const FullAttentionOptions& options, const Tensor& rows) {
-  const Tensor q = Q.value(), k = K.value(), v = V.value();
+                   const FullAttentionOptions& options, const Tensor& wanted) {
+  const Tensor q = Q.value(), k = K.value(), v = V.value(), rows = to_device(wanted, Q.device());
   check_inputs(q, k, v, sequences, options, rows);
 
   const std::int64_t value_dim = v.size(1) / options.kv_heads;
   Tensor y = Tensor::empty({q.size(0), options.heads * value_dim}, q.dtype(), q.device());
-  Tensor lse = Tensor::empty({q.size(0), options.heads}, q.dtype(), q.device());
+  Tensor lse = Tensor::empty({q.size(0), options.heads}, sum_type(q.dtype()), q.device());
   on_device(q.device(), [&](auto device) {
     full_attention_forward(device, q, k, v, rows, sequences, options, y, lse);
   });

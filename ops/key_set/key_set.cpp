@@ -139,13 +139,22 @@ KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int6
 KeySet unite(const KeySet& a, const KeySet& b) {
   check(!a.banded() || !b.banded(), "unite: both sets have a band, expected at most one");
   check(same_sequences(a.sequences, b.sequences), "unite: the two sets are of different packs");
-  check(a.death.device() == b.death.device(), "unite: one set is on {}, the other on {}",
-        name_of(a.death.device()), name_of(b.death.device()));
-  KeySet both = a.banded() ? a : b;
-  both.death = Tensor::empty(a.death.shape(), DType::int32, a.death.device());
-  on_device(a.death.device(),
-            [&](auto device) { unite_deaths(device, a.death, b.death, both.death); });
+  // Sets that no tensor decides are made on the CPU.
+  const Device device = a.death.device().is_cpu() ? b.death.device() : a.death.device();
+  KeySet both = to_device(a.banded() ? a : b, device);
+  const Tensor first = a.death.to(device), second = b.death.to(device);
+  both.death = Tensor::empty(first.shape(), DType::int32, device);
+  on_device(device, [&](auto tag) { unite_deaths(tag, first, second, both.death); });
   return both;
+}
+
+KeySet to_device(const KeySet& keys, Device device) {
+  return {keys.sequences,
+          to_device(keys.death, device),
+          to_device(keys.query_bin, device),
+          to_device(keys.key_bin, device),
+          to_device(keys.expire, device),
+          to_device(keys.order, device)};
 }
 
 // Keys are handed out in order of position to the two ranges of queries that see them, so every

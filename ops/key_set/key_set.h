@@ -46,6 +46,9 @@ KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int6
 /// otherwise).
 KeySet unite(const KeySet& a, const KeySet& b);
 
+/// The same set with its tensors on another device (shared where they are there already).
+KeySet to_device(const KeySet& keys, Device device);
+
 /// int32: pack rows, in order, of the keys that a query after the last row of their sequence may
 /// still see. What else there is can be dropped before the sequence goes on.
 Tensor surviving_rows(const KeySet& keys);

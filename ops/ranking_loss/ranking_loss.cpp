@@ -5,8 +5,9 @@
 
 namespace hax {
 
-Tensor ranking_target(const Tensor& Q, const Tensor& K, const Tensor& candidates,
+Tensor ranking_target(const Tensor& Q, const Tensor& K, const Tensor& candidates_anywhere,
                       const Sequences& groups, const Sequences& sequences) {
+  const Tensor candidates = candidates_anywhere.to(Q.device());
   check(Q.rank() == 2 && Q.shape() == K.shape(),
         "ranking_target: Q is {} and K is {}, expected [T, N] twice", Q.shape(), K.shape());
   check(Q.dtype() == K.dtype(), "ranking_target: Q is {} and K is {}, expected equal types",

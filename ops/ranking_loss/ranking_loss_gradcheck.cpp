@@ -12,7 +12,7 @@ std::vector<GradCase> ranking_loss_gradchecks() {
         what,
         {gradcheck_tensor({count}, 1, deviation)},
         [target = Tensor::from(target), groups = Sequences(groups)](std::span<const Var> in) {
-          return ranking_loss(in[0], target, groups, 3);
+          return ranking_loss(in[0], target.to(in[0].dtype()).to(in[0].device()), groups, 3);
         }};
   };
   // ranking_target returns a Tensor: it has no gradient.

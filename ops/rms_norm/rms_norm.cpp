@@ -15,7 +15,7 @@ Var rms_norm(const Var& x, const Var& weight, double eps) {
   const std::int64_t dim = x.size(-1), rows = dim == 0 ? 0 : x.value().numel() / dim;
   const Tensor xt = x.value().reshape({rows, dim}), wt = weight.value();
   Tensor y = Tensor::empty({rows, dim}, x.dtype(), x.device());
-  Tensor rstd = Tensor::empty({rows}, x.dtype(), x.device());
+  Tensor rstd = Tensor::empty({rows}, sum_type(x.dtype()), x.device());
   on_device(x.device(), [&](auto device) { rms_norm_forward(device, xt, wt, eps, y, rstd); });
 
   const auto gradient = [xt, wt, rstd, shape = x.shape()](const Tensor& dy) {

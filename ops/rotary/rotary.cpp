@@ -57,8 +57,9 @@ void check_inputs(const Tensor& x, const Sequences& sequences, const RotaryOptio
 
 Var rotary(const Var& x, const Sequences& sequences, std::int64_t heads, double theta,
            const std::vector<std::int64_t>& first, const Tensor& rows) {
-  const RotaryOptions options{heads, theta, first, rows};
+  RotaryOptions options{heads, theta, first, rows};
   check_inputs(x.value(), sequences, options);
+  options.rows = to_device(rows, x.device());
 
   const auto turn = [sequences, options](const Tensor& from, bool back) {
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());

@@ -11,7 +11,8 @@ namespace {
 Var both(const RunningSumResult& result) {
   const auto weigh = [](const Var& x, std::uint64_t seed) {
     const std::int64_t count = x.value().numel();
-    return matmul(gradcheck_tensor({1, count}, seed), reshape(x, {count, 1}));
+    return matmul(gradcheck_tensor({1, count}, seed).to(x.dtype()).to(x.device()),
+                  reshape(x, {count, 1}));
   };
   return add(weigh(result.y, 101), weigh(result.final_sum, 102));
 }
@@ -56,30 +57,36 @@ std::vector<GradCase> running_sum_gradchecks() {
        "released, tiny sums",
        {gradcheck_tensor({6, 3}, 6)},
        run_tiny(NormMode::released)},
-      {"normalized_running_sum",
-       "from a sum",
-       {gradcheck_tensor({10, 3}, 7), gradcheck_tensor({4, 3}, 8)},
-       [=](std::span<const Var> in) {
-         return normalized_running_sum(in[0], pack, NormMode::causal, in[1]).y;
-       }},
+      {.op = "normalized_running_sum",
+       .what = "from a sum",
+       .inputs = {gradcheck_tensor({10, 3}, 7), gradcheck_tensor({4, 3}, 8)},
+       .run =
+           [=](std::span<const Var> in) {
+             return normalized_running_sum(in[0], pack, NormMode::causal, in[1]).y;
+           },
+       .always_float64 = {1}},
       {"normalized_running_sum",
        "final sum alone",
        {gradcheck_tensor({10, 3}, 9)},
        [=](std::span<const Var> in) {
          return normalized_running_sum(in[0], pack, NormMode::causal).final_sum;
        }},
-      {"normalized_running_sum",
-       "from sum to sum",
-       {gradcheck_tensor({10, 3}, 10), gradcheck_tensor({4, 3}, 11)},
-       [=](std::span<const Var> in) {
-         return both(normalized_running_sum(in[0], pack, NormMode::causal, in[1]));
-       }},
-      {"normalized_running_sum",
-       "released, padded, and its final sum",
-       {gradcheck_tensor({10, 3}, 12)},
-       [=](std::span<const Var> in) {
-         return both(normalized_running_sum(in[0], padded, NormMode::released));
-       }},
+      {.op = "normalized_running_sum",
+       .what = "from sum to sum",
+       .inputs = {gradcheck_tensor({10, 3}, 10), gradcheck_tensor({4, 3}, 11)},
+       .run =
+           [=](std::span<const Var> in) {
+             return both(normalized_running_sum(in[0], pack, NormMode::causal, in[1]));
+           },
+       .float64_only = true},
+      {.op = "normalized_running_sum",
+       .what = "released, padded, and its final sum",
+       .inputs = {gradcheck_tensor({10, 3}, 12)},
+       .run =
+           [=](std::span<const Var> in) {
+             return both(normalized_running_sum(in[0], padded, NormMode::released));
+           },
+       .float64_only = true},
   };
 }
 

@@ -39,7 +39,8 @@ Var final_state(const ScanResult& result) { return result.final_state; }
 Var both(const ScanResult& result) {
   const auto weigh = [](const Var& x, std::uint64_t seed) {
     const std::int64_t count = x.value().numel();
-    return matmul(gradcheck_tensor({1, count}, seed), reshape(x, {count, 1}));
+    return matmul(gradcheck_tensor({1, count}, seed).to(x.dtype()).to(x.device()),
+                  reshape(x, {count, 1}));
   };
   return add(weigh(result.y, 101), weigh(result.final_state, 102));
 }

@@ -39,14 +39,16 @@ void require_rows(const Tensor& rows, std::int64_t tokens) {
 
 }  // namespace
 
-Var sparse_attention(const Var& Q, const Var& K, const Var& V, const KeySet& keys,
-                     const Tensor& rows, EmptyRows empty) {
-  require_shapes(Q, K, V, keys, rows);
-  if (rows.defined()) require_rows(rows, K.size(0));
+Var sparse_attention(const Var& Q, const Var& K, const Var& V, const KeySet& key_set,
+                     const Tensor& wanted, EmptyRows empty) {
+  require_shapes(Q, K, V, key_set, wanted);
+  if (wanted.defined()) require_rows(wanted, K.size(0));
+  const KeySet keys = to_device(key_set, Q.device());
+  const Tensor rows = to_device(wanted, Q.device());
 
   const Tensor q = Q.value(), k = K.value(), v = V.value();
   Tensor y = Tensor::empty({Q.size(0), V.size(1)}, Q.dtype(), Q.device());
-  Tensor softmax = Tensor::empty({Q.size(0), 2}, Q.dtype(), Q.device());
+  Tensor softmax = Tensor::empty({Q.size(0), 2}, sum_type(Q.dtype()), Q.device());
   on_device(Q.device(), [&](auto device) {
     sparse_attention_forward(device, q, k, v, keys, rows, empty, y, softmax);
   });

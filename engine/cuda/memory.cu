@@ -1,0 +1,115 @@
+#include "engine/cuda/memory.h"
+
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+
+#include "engine/caching_pool.h"
+#include "engine/check.h"
+#include "engine/cuda/runtime.h"
+
+namespace hax::cuda {
+namespace {
+
+#ifdef __CUDACC__
+constexpr bool kHostMemory = false;
+#else
+constexpr bool kHostMemory = true;
+#endif
+constexpr CachingPool::System kSystem{system_allocate, system_free, kHostMemory};
+
+// Never destroyed: tensors with static storage may outlive any other static object.
+CachingPool& common_pool() {
+  static auto* pool = new CachingPool(kSystem);
+  return *pool;
+}
+
+thread_local std::shared_ptr<CachingPool> private_pool;  // NOLINT
+
+// Which blocks came from a private pool.
+struct Owners {
+  std::mutex mutex;
+  std::unordered_map<void*, std::shared_ptr<CachingPool>> pools;
+  std::atomic<bool> any = false;
+};
+Owners& owners() {
+  static auto* the = new Owners;
+  return *the;
+}
+
+std::shared_ptr<CachingPool> take_owner(void* block) {
+  if (!owners().any) return nullptr;
+  const std::scoped_lock lock(owners().mutex);
+  const auto entry = owners().pools.find(block);
+  if (entry == owners().pools.end()) return nullptr;
+  std::shared_ptr<CachingPool> pool = std::move(entry->second);
+  owners().pools.erase(entry);
+  return pool;
+}
+
+[[noreturn]] void out_of_memory(std::size_t bytes) {
+  const FreeMemory memory = free_memory();
+  const MemoryStats stats = common_pool().stats();
+  throw Error(fmt::format(
+      "out of memory on cuda: a tensor needs {} bytes, {} of {} are free and tensors hold {}; use "
+      "a smaller batch or model",
+      bytes, memory.free, memory.total, stats.bytes_in_use));
+}
+
+bool overlap(const void* a, const void* b, std::size_t bytes) {
+  const auto first = reinterpret_cast<std::uintptr_t>(a),
+             second = reinterpret_cast<std::uintptr_t>(b);
+  return first < second + bytes && second < first + bytes;
+}
+
+}  // namespace
+
+void* allocate(std::size_t bytes) {
+  const std::shared_ptr<CachingPool> own = private_pool;
+  void* block = (own ? *own : common_pool()).allocate(bytes);
+  if (block == nullptr && own) {  // what the others have cached may be what is missing
+    common_pool().release();
+    block = own->allocate(bytes);
+  }
+  if (block == nullptr) out_of_memory(bytes);
+  if (own) {
+    const std::scoped_lock lock(owners().mutex);
+    owners().pools[block] = own;
+    owners().any = true;
+  }
+  mark_uninitialized(block, bytes);
+  return block;
+}
+
+void deallocate(void* memory, std::size_t bytes) noexcept {
+  const std::shared_ptr<CachingPool> own = take_owner(memory);
+  (own ? *own : common_pool()).deallocate(memory, bytes);
+}
+
+void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes) {
+  if (from.is_cpu()) return copy_to_device(destination, source, bytes);
+  if (to.is_cpu()) {
+    copy_to_host(destination, source, bytes);
+    return;
+  }
+  if (destination == source) return;
+  if (!overlap(destination, source, bytes)) return copy_on_device(destination, source, bytes);
+  void* between = allocate(bytes);
+  copy_on_device(between, source, bytes);
+  copy_on_device(destination, between, bytes);
+  deallocate(between, bytes);
+}
+
+MemoryStats memory_stats() { return common_pool().stats(); }
+void reset_peak_memory() { common_pool().reset_peak(); }
+void release_cached_memory() {
+  wait_for_stream();  // queued work may still use what is given back
+  common_pool().release();
+}
+
+PrivatePool::PrivatePool() : pool_(std::make_shared<CachingPool>(kSystem)), before_(private_pool) {
+  private_pool = pool_;
+}
+PrivatePool::~PrivatePool() { private_pool = before_; }
+
+}  // namespace hax::cuda

@@ -1,0 +1,42 @@
+// Device memory behind engine/memory.h: the same caching pool, over the device's own memory. Work
+// is queued on one stream, so a block may be handed out again while the work that used it is still
+// waiting.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "engine/memory.h"
+
+namespace hax {
+
+class CachingPool;
+
+namespace cuda {
+
+/// Throws Error that names the request and what is free.
+void* allocate(std::size_t bytes);
+void deallocate(void* memory, std::size_t bytes) noexcept;
+void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes);
+MemoryStats memory_stats();
+void reset_peak_memory();
+void release_cached_memory();
+
+/// While alive, memory that this thread asks for comes from a pool of its own. A graph's replays
+/// write to the addresses that its capture was given, so nobody else may ever hold them.
+class PrivatePool {
+ public:
+  PrivatePool();
+  ~PrivatePool();
+  PrivatePool(const PrivatePool&) = delete;
+  PrivatePool& operator=(const PrivatePool&) = delete;
+
+  /// Keep this as long as the graph. Blocks still in use keep it alive on their own.
+  std::shared_ptr<CachingPool> pool() const { return pool_; }
+
+ private:
+  std::shared_ptr<CachingPool> pool_, before_;
+};
+
+}  // namespace cuda
+}  // namespace hax

@@ -1,0 +1,63 @@
+// The device behind Device::Kind::cuda, as host code sees it: no CUDA header needed. Two
+// implementations: nvidia/ on the CUDA runtime, emulation/ on the host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace hax::cuda {
+
+/// Blocks of a kernel that strides over its grid: enough to fill any device, few enough that the
+/// two stages of a reduction stay cheap.
+inline constexpr std::int64_t kMaxStridingBlocks = 4096;
+
+struct DeviceInfo {
+  std::string name;
+  int multiprocessors = 0;
+  int major = 0, minor = 0;  ///< compute capability
+  std::int64_t memory_bytes = 0;
+  std::int64_t shared_bytes_per_block = 0;  ///< that a launch may ask for
+};
+
+/// "" when there is a device to use, else why there is none.
+const std::string& why_no_device();
+/// Throws Error when there is no device.
+const DeviceInfo& device_info();
+
+/// Work is queued on one stream. This waits for all of it. Throws Error for what failed on the
+/// device since, and for what kernels reported (device_check.h).
+void synchronize();
+
+/// Launches so far in this process, of kernels and of cuBLAS; replays of a graph do not count.
+std::int64_t launch_count();
+void count_launch();
+
+// Below: what the engine's memory and tensors are made of.
+
+/// Device memory from the system; null when there is none left.
+void* system_allocate(std::size_t bytes);
+void system_free(void* memory) noexcept;
+struct FreeMemory {
+  std::int64_t free = 0, total = 0;
+};
+FreeMemory free_memory();
+
+/// A new tensor's memory: the emulation fills it with NaN, so that reading it before writing shows.
+void mark_uninitialized(void* memory, std::size_t bytes);
+void wait_for_stream();
+
+/// Copies in the order of the stream. The two with the host return when the host's memory may be
+/// used again; they throw Error while a graph is captured.
+void copy_to_device(void* destination, const void* host, std::size_t bytes);
+void copy_to_host(void* host, const void* source, std::size_t bytes);
+/// Not overlapping.
+void copy_on_device(void* destination, const void* source, std::size_t bytes);
+
+/// What is queued in between is recorded instead of run (graph.h).
+void begin_capture();
+void* end_capture();
+void replay_capture(void* capture);
+void free_capture(void* capture) noexcept;
+
+}  // namespace hax::cuda
