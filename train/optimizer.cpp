@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/dispatch.h"
+#include "train/optimizer_kernels.h"
+
 namespace hax {
 
-AdamW::AdamW(const ParamTable& table, AdamWOptions options)
-    : options_(options), m_(table), v_(table) {}
+AdamW::AdamW(const ParamTable& table, AdamWOptions options, Device device)
+    : options_(options), m_(table, DType::float32, device), v_(table, DType::float32, device) {}
 
 void AdamW::update(std::int64_t step, double lr, const Parameters& gradients,
                    Parameters& parameters) {
@@ -20,17 +23,10 @@ void AdamW::update(std::int64_t step, double lr, const Parameters& gradients,
   const auto eps = static_cast<float>(options_.eps);
   const auto keep = static_cast<float>(1 - lr * options_.weight_decay);
 
-  const float* g = gradients.flat().data<float>();
-  float* p = parameters.flat().data<float>();
-  float* m = m_.flat().data<float>();
-  float* v = v_.flat().data<float>();
-  const std::int64_t count = parameters.flat().numel();
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) {
-    m[i] = b1 * m[i] + rest1 * g[i];
-    v[i] = b2 * v[i] + rest2 * g[i] * g[i];
-    p[i] = p[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
-  }
+  const AdamWFactors factors{b1, b2, rest1, rest2, rate, root, eps, keep};
+  on_device(parameters.device(), [&](auto device) {
+    adamw_update(device, factors, gradients.flat(), parameters.flat(), m_.flat(), v_.flat());
+  });
 }
 
 double warmup_rate(double lr, std::int64_t step, std::int64_t warmup) {
@@ -40,15 +36,15 @@ double warmup_rate(double lr, std::int64_t step, std::int64_t warmup) {
 
 double global_norm(const Parameters& gradients) {
   double square = 0;
-  for (const float g : gradients.flat().values<float>()) square += static_cast<double>(g) * g;
+  on_device(gradients.device(),
+            [&](auto device) { square = square_sum(device, gradients.flat()); });
   return std::sqrt(square);
 }
 
 void clip(Parameters& gradients, double norm, double limit) {
   if (!(norm > limit)) return;
   const auto factor = static_cast<float>(limit / norm);
-  float* g = gradients.flat().data<float>();
-  for (std::int64_t i = 0; i < gradients.flat().numel(); ++i) g[i] *= factor;
+  on_device(gradients.device(), [&](auto device) { scale_all(device, gradients.flat(), factor); });
 }
 
 }  // namespace hax

@@ -12,7 +12,7 @@ struct AdamWOptions {
 /// First and second moments of every parameter. float32.
 class AdamW {
  public:
-  AdamW(const ParamTable& table, AdamWOptions options = {});
+  AdamW(const ParamTable& table, AdamWOptions options = {}, Device device = kCpu);
 
   /// One update with learning rate `lr`; `step` counts from 1:
   ///     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
@@ -32,7 +32,8 @@ class AdamW {
 /// Linear warm-up, then constant: lr min(1, step / warmup), step from 1. warmup 0: constant.
 double warmup_rate(double lr, std::int64_t step, std::int64_t warmup);
 
-/// Euclidean norm of all gradients together, summed in double from front to back.
+/// Euclidean norm of all gradients together, summed in double in a fixed order (on the CPU from
+/// front to back). Not finite when one of them is not.
 double global_norm(const Parameters& gradients);
 
 /// Scales the gradients so that their norm is at most `limit`, given their norm.

@@ -9,6 +9,7 @@
 #include "engine/parallel.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
+#include "train/optimizer.h"
 
 namespace hax {
 namespace {
@@ -53,6 +54,38 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
     loss = add(lm, scale(out.aux_loss, gate_loss_weight));
   }
   if (training) backward(loss);
+  return result;
+}
+
+// The whole batch as one pack, as a device wants it. Nothing waits for the device before all of the
+// work is queued.
+StepResult run_pack(const Model& model, const Leaves& leaves, const Batch& batch,
+                    const RandomInputs& random, double gate_loss_weight, bool training) {
+  const Divisors divisors = divisors_of(batch);
+  const ForwardContext context{.parameters = leaves,
+                               .random = random,
+                               .sequences = batch.sequences,
+                               .training = training,
+                               .sequences_in_batch = divisors.sequences};
+  const ForwardResult out = model.forward(context, batch.tokens, batch.target_rows);
+  const Var lm = cross_entropy(out.logits, batch.target_labels, divisors.targets);
+  const Tensor accuracy =
+      sample_accuracy(out.logits.value(), batch.target_labels, batch.target_samples);
+  const Var loss = out.aux_loss.defined() ? add(lm, scale(out.aux_loss, gate_loss_weight)) : lm;
+  if (training) backward(loss);
+
+  StepResult result{.lm_loss = lm.value().item(),
+                    .gate_loss = out.aux_loss.defined() ? out.aux_loss.value().item() : 0,
+                    .targets = batch.target_rows.numel(),
+                    .tokens = batch.sequences.tokens()};
+  const Tensor shares = accuracy.to(kCpu);
+  for (std::int64_t s = 0; s < batch.count(); ++s) {
+    if (batch.target_samples.length(s) == 0) continue;
+    result.accuracy += shares.data<double>()[s];
+    ++result.samples;
+  }
+  result.accuracy /= static_cast<double>(result.samples);
+  result.loss = result.lm_loss + gate_loss_weight * result.gate_loss;
   return result;
 }
 
@@ -110,6 +143,11 @@ std::vector<std::int64_t> cut_shards(const Sequences& sequences, std::int64_t sh
 StepResult step_gradients(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, const StepOptions& options,
                           Parameters& gradients) {
+  if (!parameters.device().is_cpu()) {
+    fill(gradients.flat(), 0);
+    return run_pack(model, Leaves(parameters, gradients), batch, random, options.gate_loss_weight,
+                    true);
+  }
   const Divisors divisors = divisors_of(batch);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, options.shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
@@ -132,6 +170,10 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
 
 StepResult evaluate_batch(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, std::int64_t shards) {
+  if (!parameters.device().is_cpu()) {
+    const NoGrad no_grad;
+    return run_pack(model, Leaves(parameters), batch, random, 0, false);
+  }
   const Divisors divisors = divisors_of(batch);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
@@ -153,7 +195,8 @@ bool all_finite(const Tensor& tensor) {
   if (!tensor.defined() || !is_floating(tensor.dtype())) return true;
   bool finite = true;
   visit_float(tensor.dtype(), [&]<class T>() {
-    finite = std::ranges::all_of(tensor.values<T>(), [](T x) { return std::isfinite(x); });
+    const Tensor here = tensor.to(kCpu);
+    finite = std::ranges::all_of(here.values<T>(), [](T x) { return std::isfinite(x); });
   });
   return finite;
 }
@@ -179,7 +222,10 @@ class NonfiniteFinder final : public Watcher {
 
 }  // namespace
 
-std::string first_nonfinite_parameter(const Parameters& parameters) {
+std::string first_nonfinite_parameter(const Parameters& values) {
+  // One sum on the device instead of a copy of everything, every step.
+  if (!values.device().is_cpu() && std::isfinite(global_norm(values))) return {};
+  const Parameters parameters = values.to(kCpu);
   for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
     if (!all_finite(parameters.view(i))) return parameters.specs()[i].name;
   }
@@ -196,7 +242,7 @@ std::string find_first_nonfinite(const Model& model, const Parameters& parameter
     const FlushDenormals flush;
     NonfiniteFinder finder;
     const Watch watch(finder);
-    Parameters gradients(model.parameters(), parameters.flat().dtype());
+    Parameters gradients(model.parameters(), parameters.flat().dtype(), parameters.device());
     const Leaves leaves(parameters, gradients);
     try {
       run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);

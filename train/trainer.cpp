@@ -25,6 +25,7 @@ struct Trainer::Run {
   std::optional<FolderLock> lock;
   std::unique_ptr<Task> task;
   std::unique_ptr<Model> model;
+  Device device;
   std::unique_ptr<Parameters> parameters, gradients;
   std::unique_ptr<AdamW> optimizer;
   RunState state;
@@ -37,11 +38,12 @@ struct Trainer::Run {
     if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
     task = open_task(options);
     model = std::make_unique<Model>(config ? *config : options.model_config(task->vocab_size()));
-    parameters = std::make_unique<Parameters>(model->parameters());
-    gradients = std::make_unique<Parameters>(model->parameters());
+    device = parse_device(options.device);
+    parameters = std::make_unique<Parameters>(model->parameters(), DType::float32, device);
+    gradients = std::make_unique<Parameters>(model->parameters(), DType::float32, device);
     optimizer = std::make_unique<AdamW>(
         model->parameters(),
-        AdamWOptions{options.beta1, options.beta2, options.adam_eps, options.weight_decay});
+        AdamWOptions{options.beta1, options.beta2, options.adam_eps, options.weight_decay}, device);
   }
 
   void save() {
@@ -156,7 +158,7 @@ void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
 
 RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
                                const std::function<bool()>& stop) {
-  const LoadedModel best = load_model(folder / "best");
+  const LoadedModel best = load_model(folder / "best", device);
   const StepResult test = evaluate(*best.model, *best.parameters, *task, Split::test,
                                    static_cast<std::uint64_t>(options.seed), stop);
   RunResult result{.step = state.step,
@@ -254,8 +256,14 @@ Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
 
 // Fetches the tensors' memory before the first step and says how much that is.
 std::string Trainer::Run::prepare_memory() const {
+  if (!device.is_cpu()) return "memory: fetched from the device as it is needed";
   const SequenceBounds bounds = task->bounds();
   const StepMemoryModel memory(*model);
+  if (!memory.predicts()) {
+    release_cached_memory(kCpu);
+    return "memory: not predicted (what a step asks for depends on its data); fetched as it is "
+           "needed";
+  }
   const StepSizes sizes{bounds.least, bounds.most, options.bsz * options.grad_acc, options.shards,
                         omp_get_max_threads()};
   const StepMemory step = memory.predict(sizes);
