@@ -65,4 +65,16 @@ void sum_of_pieces(std::int64_t count, Tensor& sum, F&& body,
   for (const Tensor& part : parts) accumulate(sum, part);
 }
 
+/// to[k] = the sum over `number` pieces of parts[piece * stride + k], in order; k < count.
+template <class T>
+void sum_parts(const T* parts, std::int64_t number, std::int64_t stride, std::int64_t count,
+               T* to) {
+  std::copy_n(parts, count, to);
+  for (std::int64_t p = 1; p < number; ++p) {
+    const T* from = parts + p * stride;
+#pragma omp simd
+    for (std::int64_t k = 0; k < count; ++k) to[k] += from[k];
+  }
+}
+
 }  // namespace hax

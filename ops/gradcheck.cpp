@@ -54,6 +54,26 @@ double slope_of(const GradCase& c, std::vector<Tensor>& point, std::size_t input
   return result;
 }
 
+// y, its weights, and the gradients that backward() leaves.
+GradExample run_backward(const GradCase& c) {
+  std::vector<Var> leaves;
+  for (const Tensor& input : c.inputs) leaves.push_back(Var::leaf(input.clone()));
+  const Var y = c.run(leaves);
+  GradExample example{.y = y.value(), .dy = gradcheck_tensor(y.shape(), 4711)};
+  backward(y, example.dy);
+  for (const Var& leaf : leaves) {
+    example.analytic.push_back(leaf.grad().defined() ? leaf.grad()
+                                                     : Tensor::zeros(leaf.shape(), DType::float64));
+  }
+  return example;
+}
+
+std::vector<Tensor> copies_of(const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> copies;
+  for (const Tensor& input : inputs) copies.push_back(input.clone());
+  return copies;
+}
+
 }  // namespace
 
 std::string GradCase::name_of_input(int input) const {
@@ -62,24 +82,16 @@ std::string GradCase::name_of_input(int input) const {
 }
 
 GradError check_gradient(const GradCase& c) {
-  std::vector<Var> leaves;
-  for (const Tensor& input : c.inputs) leaves.push_back(Var::leaf(input.clone()));
-  const Var y = c.run(leaves);
-  const Tensor weights = gradcheck_tensor(y.shape(), 4711);
-  backward(y, weights);
-
-  std::vector<Tensor> point;
-  for (const Tensor& input : c.inputs) point.push_back(input.clone());
+  const GradExample example = run_backward(c);
+  std::vector<Tensor> point = copies_of(c.inputs);
   GradError error;
   for (std::size_t i = 0; i < point.size(); ++i) {
-    const Tensor analytic = leaves[i].grad().defined()
-                                ? leaves[i].grad()
-                                : Tensor::zeros(point[i].shape(), DType::float64);
+    const Tensor& analytic = example.analytic[i];
     const bool axes = point[i].numel() <= c.directions;
     double worst = 0, scale = 0;
     for (std::int64_t k = 0; k < std::min(point[i].numel(), c.directions); ++k) {
       const Tensor direction = direction_of(point[i], k, axes);
-      const double numeric = slope_of(c, point, i, direction, weights);
+      const double numeric = slope_of(c, point, i, direction, example.dy);
       const double gap = std::abs(numeric - weighted_sum(analytic, direction));
       // NaN compares with nothing: it must not slip through the maximum.
       worst = std::isfinite(gap) ? std::max(worst, gap) : std::numeric_limits<double>::infinity();
@@ -89,6 +101,20 @@ GradError check_gradient(const GradCase& c) {
     if (!(relative <= error.worst)) error = {relative, static_cast<int>(i)};
   }
   return error;
+}
+
+GradExample gradient_example(const GradCase& c) {
+  GradExample example = run_backward(c);
+  std::vector<Tensor> point = copies_of(c.inputs);
+  for (std::size_t i = 0; i < point.size(); ++i) {
+    Tensor numeric = Tensor::empty(point[i].shape(), DType::float64);
+    for (std::int64_t k = 0; k < numeric.numel(); ++k) {
+      const Tensor axis = direction_of(point[i], k, true);
+      numeric.data<double>()[k] = slope_of(c, point, i, axis, example.dy);
+    }
+    example.numeric.push_back(numeric);
+  }
+  return example;
 }
 
 Tensor gradcheck_tensor(Shape shape, std::uint64_t seed, double deviation) {

@@ -29,6 +29,7 @@ struct GradCase {
   double step = 1e-3;                    ///< of the differences, relative to elements beyond 1
   std::vector<int> always_float64 = {};  ///< inputs that are float64 whatever the others are
   bool float64_only = false;  ///< it mixes outputs of several types: cannot run in float32
+  std::string folder = {};    ///< of ops/ that it is from; all_gradchecks() fills it in
 
   /// For reports: its name, or "input 2" when it has none.
   std::string name_of_input(int input) const;
@@ -43,6 +44,16 @@ struct GradError {
 /// case's random directions of unit length), for a fixed random weighting of the outputs. A tensor
 /// whose gradient stays below 1e-3 is compared absolutely.
 GradError check_gradient(const GradCase& gradient_case);
+
+/// What check_gradient() compares, number by number, for people to read. The loss is the sum of y
+/// weighted by dy.
+struct GradExample {
+  Tensor y, dy;
+  std::vector<Tensor> analytic = {}, numeric = {};  ///< of each input, in its shape
+};
+
+/// Differences along every element, whatever `directions` says.
+GradExample gradient_example(const GradCase& gradient_case);
 
 /// N(0, deviation^2) float64 numbers, for building cases.
 Tensor gradcheck_tensor(Shape shape, std::uint64_t seed, double deviation = 1.0);

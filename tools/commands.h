@@ -9,6 +9,7 @@ namespace hax {
 void add_bench_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
+void add_explain_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app);
 void add_list_command(CLI::App& app);
 void add_prove_command(CLI::App& app);

@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
     hax::add_data_command(app);
     hax::add_list_command(app);
     hax::add_verify_command(app);
+    hax::add_explain_command(app);
     hax::add_gradcheck_command(app);
     hax::add_prove_command(app);
     app.parse(argc, argv);

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "engine/dispatch.h"
+#include "engine/parallel.h"
 #include "ops/cross_entropy/cross_entropy_kernels.h"
 #include "ops/vector_math.h"
 
@@ -43,21 +44,24 @@ void cross_entropy_forward(Cpu, const Tensor& logits, const Tensor& labels, doub
     const std::int32_t* label = labels.data<std::int32_t>();
     const T* all = logits.data<T>();
     T *peaks = peak.data<T>(), *rsums = rsum.data<T>();
-    double total = 0;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      if (label[r] < 0) continue;
-      check_label("cross_entropy", r, label[r], classes);
-      const T* x = all + r * classes;
-      const T top = largest(x, classes);
-      T sum = 0;
+    Tensor totals = Tensor::empty({1}, DType::float64);
+    sum_of_pieces(rows, totals, [&](std::int64_t begin, std::int64_t end, Tensor& part) {
+      double& total = *part.data<double>();
+      for (std::int64_t r = begin; r < end; ++r) {
+        if (label[r] < 0) continue;
+        check_label("cross_entropy", r, label[r], classes);
+        const T* x = all + r * classes;
+        const T top = largest(x, classes);
+        T sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (std::int64_t v = 0; v < classes; ++v) sum += fast_exp(x[v] - top);
-      peaks[r] = top;
-      rsums[r] = 1 / sum;
-      // The difference before the sum: log(sum) is small where top may be large.
-      total += static_cast<double>(std::log(sum)) + static_cast<double>(top - x[label[r]]);
-    }
-    *loss.data<T>() = static_cast<T>(total / divisor);
+        for (std::int64_t v = 0; v < classes; ++v) sum += fast_exp(x[v] - top);
+        peaks[r] = top;
+        rsums[r] = 1 / sum;
+        // The difference before the sum: log(sum) is small where top may be large.
+        total += static_cast<double>(std::log(sum)) + static_cast<double>(top - x[label[r]]);
+      }
+    });
+    *loss.data<T>() = static_cast<T>(*totals.data<double>() / divisor);
   });
 }
 
@@ -70,18 +74,20 @@ void cross_entropy_backward(Cpu, const Tensor& dloss, const Tensor& logits, cons
     const T factor = static_cast<T>(static_cast<double>(*dloss.data<T>()) / divisor);
     const T *all = logits.data<T>(), *peaks = peak.data<T>(), *rsums = rsum.data<T>();
     T* dall = dlogits.data<T>();
-    for (std::int64_t r = 0; r < rows; ++r) {
-      T* dx = dall + r * classes;
-      if (label[r] < 0) {
-        std::fill(dx, dx + classes, T{0});
-        continue;
-      }
-      const T* x = all + r * classes;
-      const T top = peaks[r], scale = factor * rsums[r];
+    parallel_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        T* dx = dall + r * classes;
+        if (label[r] < 0) {
+          std::fill(dx, dx + classes, T{0});
+          continue;
+        }
+        const T* x = all + r * classes;
+        const T top = peaks[r], scale = factor * rsums[r];
 #pragma omp simd
-      for (std::int64_t v = 0; v < classes; ++v) dx[v] = fast_exp(x[v] - top) * scale;
-      dx[label[r]] -= factor;
-    }
+        for (std::int64_t v = 0; v < classes; ++v) dx[v] = fast_exp(x[v] - top) * scale;
+        dx[label[r]] -= factor;
+      }
+    });
   });
 }
 

@@ -48,7 +48,7 @@ Var full_attention(const Var& Q, const Var& K, const Var& V, const Sequences& se
 
   const std::int64_t value_dim = v.size(1) / options.kv_heads;
   Tensor y = Tensor::empty({q.size(0), options.heads * value_dim}, q.dtype(), q.device());
-  Tensor lse = Tensor::empty({q.size(0), options.heads}, q.dtype(), q.device());
+  Tensor lse = Tensor::empty({q.size(0), options.heads}, sum_type(q.dtype()), q.device());
   on_device(q.device(), [&](auto device) {
     full_attention_forward(device, q, k, v, rows, sequences, options, y, lse);
   });

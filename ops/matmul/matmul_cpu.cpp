@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/dispatch.h"
+#include "engine/parallel.h"
 #include "ops/matmul/matmul_kernels.h"
 
 namespace hax {
@@ -29,8 +30,8 @@ constexpr std::int64_t kRowBlock = 4;
 constexpr std::int64_t kSmallest = 20 - kRowBlock;
 
 template <class T, class B>
-void multiply_by_rows(const Eigen::Map<const Matrix<T>>& a, const B& b, bool add,
-                      Eigen::Map<Matrix<T>>& c) {
+void multiply_rows(const Eigen::Map<const Matrix<T>>& a, const B& b, bool add,
+                   Eigen::Map<Matrix<T>>& c) {
   const std::int64_t depth = a.cols(), columns = b.cols();
   if (depth + columns < kSmallest) {
     for (std::int64_t r = 0; r < a.rows(); ++r) {
@@ -58,6 +59,17 @@ void multiply_by_rows(const Eigen::Map<const Matrix<T>>& a, const B& b, bool add
   }
 }
 
+// The same on all threads where there are many rows.
+template <class T, class B>
+void multiply_by_rows(const Eigen::Map<const Matrix<T>>& a, const B& b, bool add,
+                      Eigen::Map<Matrix<T>>& c) {
+  parallel_rows(a.rows(), [&](std::int64_t begin, std::int64_t end) {
+    const Eigen::Map<const Matrix<T>> from(a.data() + begin * a.cols(), end - begin, a.cols());
+    Eigen::Map<Matrix<T>> to(c.data() + begin * c.cols(), end - begin, c.cols());
+    multiply_rows<T>(from, b, add, to);
+  });
+}
+
 }  // namespace
 
 void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, bool add,
@@ -68,8 +80,16 @@ void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
     Eigen::Map<Matrix<T>> result(c.data<T>(), c.size(0), c.size(1));
     if (transpose_a && transpose_b) {
       multiply(left.transpose(), right.transpose(), add, result);
+    } else if (transpose_a && !add) {
+      // The gradient of a weight: a sum over rows, of which there may be many.
+      sum_of_pieces(left.rows(), c, [&](std::int64_t begin, std::int64_t end, Tensor& sum) {
+        Eigen::Map<Matrix<T>> part(sum.data<T>(), c.size(0), c.size(1));
+        const auto rows = end - begin;
+        multiply(left.middleRows(begin, rows).transpose(), right.middleRows(begin, rows), true,
+                 part);
+      });
     } else if (transpose_a) {
-      multiply(left.transpose(), right, add, result);
+      multiply(left.transpose(), right, true, result);
     } else if (transpose_b) {
       multiply_by_rows<T>(left, right.transpose(), add, result);
     } else {
@@ -81,18 +101,20 @@ void gemm(Cpu, const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
 void split_columns(Cpu, const Tensor& x, std::vector<Tensor>& parts) {
   visit_float(x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.size(0), stride = x.size(1);
-    const T* from = x.data<T>();
-    for (Tensor& part : parts) {
-      const std::int64_t width = part.size(1);
-      T* to = part.data<T>();
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const T* in = from + r * stride;
-        T* out = to + r * width;
+    parallel_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+      const T* from = x.data<T>();
+      for (Tensor& part : parts) {
+        const std::int64_t width = part.size(1);
+        T* to = part.data<T>();
+        for (std::int64_t r = begin; r < end; ++r) {
+          const T* in = from + r * stride;
+          T* out = to + r * width;
 #pragma omp simd
-        for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+          for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+        }
+        from += width;
       }
-      from += width;
-    }
+    });
   });
 }
 
@@ -100,22 +122,24 @@ void join_columns(Cpu, std::span<const Tensor> parts, const std::vector<std::int
                   Tensor& x) {
   visit_float(x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.size(0), stride = x.size(1);
-    T* to = x.data<T>();
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      const std::int64_t width = widths[i];
-      const T* from = parts[i].defined() ? parts[i].data<T>() : nullptr;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        T* out = to + r * stride;
-        if (from == nullptr) {
-          std::fill_n(out, width, T{0});
-          continue;
-        }
-        const T* in = from + r * width;
+    parallel_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+      T* to = x.data<T>();
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        const std::int64_t width = widths[i];
+        const T* from = parts[i].defined() ? parts[i].data<T>() : nullptr;
+        for (std::int64_t r = begin; r < end; ++r) {
+          T* out = to + r * stride;
+          if (from == nullptr) {
+            std::fill_n(out, width, T{0});
+            continue;
+          }
+          const T* in = from + r * width;
 #pragma omp simd
-        for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+          for (std::int64_t c = 0; c < width; ++c) out[c] = in[c];
+        }
+        to += width;
       }
-      to += width;
-    }
+    });
   });
 }
 
@@ -124,21 +148,24 @@ void broadcast_rows(Cpu, const Tensor& row, Tensor& y) {
     const std::int64_t rows = y.size(0), dim = y.size(1);
     const T* from = row.data<T>();
     T* to = y.data<T>();
-    for (std::int64_t r = 0; r < rows; ++r) std::copy(from, from + dim, to + r * dim);
+    parallel_rows(rows, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) std::copy(from, from + dim, to + r * dim);
+    });
   });
 }
 
 void sum_rows(Cpu, const Tensor& x, Tensor& sum) {
   visit_float(x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.size(0), dim = x.size(1);
-    fill(sum, 0);
     const T* from = x.data<T>();
-    T* total = sum.data<T>();
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const T* in = from + r * dim;
+    sum_of_pieces(rows, sum, [&](std::int64_t begin, std::int64_t end, Tensor& part) {
+      T* total = part.data<T>();
+      for (std::int64_t r = begin; r < end; ++r) {
+        const T* in = from + r * dim;
 #pragma omp simd
-      for (std::int64_t d = 0; d < dim; ++d) total[d] += in[d];
-    }
+        for (std::int64_t d = 0; d < dim; ++d) total[d] += in[d];
+      }
+    });
   });
 }
 

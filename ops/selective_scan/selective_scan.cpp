@@ -61,12 +61,16 @@ void check_rows(const Tensor& rows, std::int64_t tokens) {
 
 }  // namespace
 
-std::int64_t scan_chunks(const Sequences& sequences) {
+std::int64_t scan_chunks(Cpu, const Sequences& sequences) {
   std::int64_t chunks = 0;
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
     chunks += (sequences.length(s) + kScanChunk - 1) / kScanChunk;
   }
   return chunks;
+}
+
+std::int64_t scan_chunks(Cuda, const Sequences& sequences) {
+  return sequences.tokens() / kScanChunk + sequences.count();
 }
 
 ScanResult selective_scan(const Var& u, const Var& dt, const Var& A, const Var& B, const Var& C,
@@ -89,7 +93,10 @@ ScanResult selective_scan(const Var& u, const Var& dt, const Var& A, const Var& 
   Tensor final_state = new_tensor({sequences.count(), dim, state});
   Tensor states;  // a sixteenth of all states, but still more than any input: only if needed
   if (grad_enabled() && std::ranges::any_of(inputs, &Var::requires_grad)) {
-    states = new_tensor({scan_chunks(sequences), state, dim});
+    on_device(u.device(), [&](auto device) {
+      states = Tensor::empty({scan_chunks(device, sequences), state, dim}, sum_type(u.dtype()),
+                             u.device());
+    });
   }
   on_device(u.device(), [&](auto device) {
     selective_scan_forward(device, in, initial_state.value(), sequences, y, final_state, states);

@@ -9,8 +9,12 @@ namespace hax {
 
 /// Tokens from one saved state to the next; counting starts anew with every sequence.
 inline constexpr std::int64_t kScanChunk = 16;
-/// Chunks of all sequences of a pack; the last one of a sequence may be shorter.
-std::int64_t scan_chunks(const Sequences& sequences);
+/// Places for saved states. On the CPU the chunks of all sequences of a pack; the last one of a
+/// sequence may be shorter.
+std::int64_t scan_chunks(Cpu, const Sequences& sequences);
+/// On CUDA T / kScanChunk + S, from the totals alone: sequence s has the places from
+/// begin(s) / kScanChunk + s on, and some stay empty.
+std::int64_t scan_chunks(Cuda, const Sequences& sequences);
 
 /// u, dt [T, E], A [E, N], B [T, N], C [R, N], D [E]; rows int32 [R], or undefined: all.
 struct ScanInputs {
@@ -23,8 +27,8 @@ struct ScanGradients {
 };
 
 /// initial [S, E, N], undefined: zero (none of ScanInputs: the backward finds it among the states)
-/// -> y [R, E]; final_state [S, E, N]; states [scan_chunks, N, E] = h before each chunk, undefined:
-/// not wanted.
+/// -> y [R, E]; final_state [S, E, N]; states [scan_chunks, N, E] = h before each chunk (on CUDA
+/// each [E, N] and always float32), undefined: not wanted.
 void selective_scan_forward(Cpu, const ScanInputs& in, const Tensor& initial,
                             const Sequences& sequences, Tensor& y, Tensor& final_state,
                             Tensor& states);

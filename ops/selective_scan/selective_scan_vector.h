@@ -66,6 +66,12 @@ void announce_store(T* to) {
   __builtin_prefetch(to, 1);
 }
 
+/// Fetches the memory that a load will read later on.
+template <class T>
+void announce_load(const T* from) {
+  __builtin_prefetch(from);
+}
+
 /// Lane k of the result: the sum over the lanes of from[k]. In a round each of two vectors adds its
 /// halves, its quarters and so on to each other, and both results share one vector.
 template <class T>

@@ -48,7 +48,7 @@ Var sparse_attention(const Var& Q, const Var& K, const Var& V, const KeySet& key
 
   const Tensor q = Q.value(), k = K.value(), v = V.value();
   Tensor y = Tensor::empty({Q.size(0), V.size(1)}, Q.dtype(), Q.device());
-  Tensor softmax = Tensor::empty({Q.size(0), 2}, Q.dtype(), Q.device());
+  Tensor softmax = Tensor::empty({Q.size(0), 2}, sum_type(Q.dtype()), Q.device());
   on_device(Q.device(), [&](auto device) {
     sparse_attention_forward(device, q, k, v, keys, rows, empty, y, softmax);
   });

@@ -25,9 +25,13 @@ GradCase attention_case(std::string what, const KeySet& keys, const Tensor& rows
 // is not the derivative of what it computes. The test of sparse_attention covers it.
 GradCase uniform_case(std::string what, const KeySet& keys, const Tensor& rows = {}) {
   GradCase all = attention_case(std::move(what), keys, rows);
-  const Var Q = all.inputs[0], K = all.inputs[1];
+  const Tensor Q = all.inputs[0], K = all.inputs[1];
   return {all.op, all.what, {all.inputs[2]}, [=](std::span<const Var> in) {
-            return sparse_attention(Q, K, in[0], keys, rows, EmptyRows::uniform);
+            const auto like_input = [&](const Tensor& x) {
+              return Var(x.to(in[0].dtype()).to(in[0].device()));
+            };
+            return sparse_attention(like_input(Q), like_input(K), in[0], keys, rows,
+                                    EmptyRows::uniform);
           }};
 }
 

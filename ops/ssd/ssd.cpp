@@ -73,12 +73,16 @@ void check_rows(const Tensor& rows, std::int64_t tokens) {
 
 }  // namespace
 
-std::int64_t ssd_blocks(const Sequences& sequences) {
+std::int64_t ssd_blocks(Cpu, const Sequences& sequences) {
   std::int64_t blocks = 0;
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
     blocks += (sequences.length(s) + kSsdBlock - 1) / kSsdBlock;
   }
   return blocks;
+}
+
+std::int64_t ssd_blocks(Cuda, const Sequences& sequences) {
+  return sequences.tokens() / kSsdCudaChunk + sequences.count();
 }
 
 SsdResult ssd(const Var& x, const Var& dt, const Var& A, const Var& B, const Var& C, const Var& D,
@@ -102,7 +106,10 @@ SsdResult ssd(const Var& x, const Var& dt, const Var& A, const Var& B, const Var
   Tensor final_state = new_tensor({sequences.count(), options.heads, head_dim, state});
   Tensor states;  // for the backward only
   if (grad_enabled() && std::ranges::any_of(inputs, &Var::requires_grad)) {
-    states = new_tensor({ssd_blocks(sequences), options.heads, state, head_dim});
+    on_device(x.device(), [&](auto device) {
+      states = Tensor::empty({ssd_blocks(device, sequences), options.heads, state, head_dim},
+                             sum_type(x.dtype()), x.device());
+    });
   }
   on_device(x.device(), [&](auto device) {
     ssd_forward(device, in, sequences, options, y, final_state, states);

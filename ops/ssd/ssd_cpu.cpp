@@ -8,13 +8,15 @@ namespace {
 
 using namespace ssd_tile;
 
+// Some heads of all sequences.
 template <class T>
 class ForwardPass {
  public:
   // initial and states may be null: zero, not wanted.
-  ForwardPass(const SsdInputs& inputs, const SsdOptions& options, const T* initial, T* y,
-              T* final_state, T* states)
-      : in_(inputs, options),
+  ForwardPass(const Inputs<T>& in, HeadRange heads, const T* initial, T* y, T* final_state,
+              T* states)
+      : in_(in),
+        heads_(heads),
         initial_(initial),
         y_(y),
         final_(final_state),
@@ -35,7 +37,7 @@ class ForwardPass {
       if (initial_ == nullptr) {
         std::ranges::fill(state_, Row<T>{});
       } else {
-        load_states(in_, initial_ + s * all, state_.data());
+        load_states(in_, heads_, initial_ + s * all, state_.data());
       }
       const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
       for (std::int64_t block = begin; block < end; block += kSsdBlock) {
@@ -45,38 +47,40 @@ class ForwardPass {
           run_piece(in_.piece(t, block_end));
         }
       }
-      store_states(in_, state_.data(), final_ + s * all);
+      store_states(in_, heads_, state_.data(), final_ + s * all);
     }
   }
 
  private:
   void save_states() {
-    for (std::int64_t r = 0; r < in_.heads * in_.state; ++r, states_ += in_.head_dim) {
+    for (std::int64_t r = heads_.begin * in_.state; r < heads_.end * in_.state; ++r) {
+      T* to = states_ + r * in_.head_dim;
       for (std::int64_t q = 0; q < in_.dim_rows; ++q) {
         const Row<T>& row = state_[r * in_.dim_rows + q];
-        std::copy_n(row.v, std::min<std::int64_t>(in_.width(q), kWidth), states_ + q * kWidth);
+        std::copy_n(row.v, std::min<std::int64_t>(in_.width(q), kWidth), to + q * kWidth);
       }
     }
+    states_ += in_.heads * in_.state_size();
   }
 
   void run_piece(const Piece& piece) {
     decays_.load(piece);
     std::ranges::fill(read_at_, Row<T>{});
     for (std::int64_t i = 0; i < piece.wanted; ++i) read_at_[piece.at[i]].v[i] = 1;
-    for (std::int64_t g = 0; g < in_.groups; ++g) {
+    in_.for_each_group(heads_, [&](std::int64_t g, std::int64_t begin, std::int64_t end) {
       if (piece.wanted > 0) {
         correlate(piece, g);
-        weigh(piece, g);
+        weigh(piece, begin, end);
       }
-      for (std::int64_t h = g * in_.group_heads; h < (g + 1) * in_.group_heads; ++h) {
+      for (std::int64_t h = begin; h < end; ++h) {
         const T* x = in_.x + piece.begin * in_.channels + h * in_.head_dim;
         Row<T>* state = &state_[h * in_.state_rows()];
-        if (piece.wanted > 0) read(piece, h, x, state);
+        if (piece.wanted > 0) read(piece, h, h - begin, x, state);
         in_.pack(x, piece.len, decays_.weight(h), decays_.step(), weighted_.data());
         const T total = decays_.since(h)[(piece.len - 1) * decays_.step()];
         advance(in_, piece, g, total, weighted_.data(), state, state);
       }
-    }
+    });
   }
 
   // Gt[j][i] = B_j . C_i over the tokens and the wanted rows of a piece.
@@ -93,16 +97,17 @@ class ForwardPass {
   }
 
   // Mt[j][h][i] = what x_j contributes to row i: Gt decayed from j to i, times dt_j, and D for j's
-  // own row. The heads side by side: each decay waits for the one of the token after.
-  [[gnu::noinline]] void weigh(const Piece& piece, std::int64_t g) {
+  // own row. The heads first..last-1 of a group side by side: each decay waits for the one of the
+  // token after.
+  [[gnu::noinline]] void weigh(const Piece& piece, std::int64_t first, std::int64_t last) {
     std::ranges::fill(decay_, Row<T>{});
-    const std::int64_t first = g * in_.group_heads, step = decays_.step();
+    const std::int64_t step = decays_.step();
     for (std::int64_t j = piece.len - 1; j >= 0; --j) {
       const T *next_alpha = decays_.alpha(first) + (j + 1) * step, *D = in_.D + first;
       const T* dt = decays_.dt(first) + j * step;
       const Row<T>&G = Gt_[j], &own = read_at_[j];
       Row<T>* M = &Mt_[j * in_.group_heads];
-      for (std::int64_t h = 0; h < in_.group_heads; ++h) {
+      for (std::int64_t h = 0; h < last - first; ++h) {
         multiply_add_flushed(decay_[h], next_alpha[h], own);
         const Row<T>& decay = decay_[h];
         const T factor = dt[h], skip = D[h];
@@ -114,8 +119,9 @@ class ForwardPass {
     }
   }
 
-  // y = since C S + M x
-  [[gnu::noinline]] void read(const Piece& piece, std::int64_t h, const T* x, const Row<T>* state) {
+  // y = since C S + M x of head h, which is number `index` in Mt.
+  [[gnu::noinline]] void read(const Piece& piece, std::int64_t h, std::int64_t index, const T* x,
+                              const Row<T>* state) {
     Right<T> values{x, in_.channels};
     if (in_.head_dim % kWidth != 0) {
       const T one = 1;
@@ -126,7 +132,7 @@ class ForwardPass {
     for (std::int64_t i = 0; i < piece.wanted; ++i) {
       since[i] = decays_.since(h)[piece.at[i] * decays_.step()];
     }
-    const Row<T>* Mt = &Mt_[h % in_.group_heads];
+    const Row<T>* Mt = &Mt_[index];
     for_tiles<kRowsByColumn<T>>(piece.wanted, [&]<int kRows>(std::int64_t i) {
       for (std::int64_t q = 0; q < in_.dim_rows; ++q) {
         Tile<kRows, T> tile;
@@ -141,7 +147,8 @@ class ForwardPass {
     });
   }
 
-  const Inputs<T> in_;
+  const Inputs<T>& in_;
+  HeadRange heads_;
   const T* initial_;
   T *y_, *final_, *states_;  // states_: of the next block
   Decays<T> decays_;
@@ -160,7 +167,13 @@ void ssd_forward(Cpu, const SsdInputs& in, const Sequences& sequences, const Ssd
   visit_float(in.x.dtype(), [&]<class T>() {
     const T* initial = in.initial.defined() ? in.initial.data<T>() : nullptr;
     T* saved = states.defined() ? states.data<T>() : nullptr;
-    ForwardPass<T>(in, options, initial, y.data<T>(), final_state.data<T>(), saved).run(sequences);
+    const Inputs<T> inputs(in, options);
+    const Pieces pieces = head_pieces(sequences.tokens(), inputs.heads);
+    parallel_for(pieces.number(), [&](std::int64_t p) {
+      ForwardPass<T>(inputs, {pieces.begin(p), pieces.end(p)}, initial, y.data<T>(),
+                     final_state.data<T>(), saved)
+          .run(sequences);
+    });
   });
 }
 

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 
 #include "ops/gradcheck.h"
@@ -36,9 +35,10 @@ std::vector<Tensor> inputs(const Sizes& size, const Sequences& pack, std::uint64
 // Both tensors, one after the other.
 Var join(const Var& a, const Var& b) {
   const Tensor at = a.value(), bt = b.value();
-  Tensor joined = Tensor::empty({at.numel() + bt.numel()}, at.dtype());
-  std::ranges::copy(bt.values<double>(),
-                    std::ranges::copy(at.values<double>(), joined.data<double>()).out);
+  Tensor joined = Tensor::empty({at.numel() + bt.numel()}, at.dtype(), at.device());
+  Tensor first = joined.flat(0, at.numel()), second = joined.flat(at.numel(), joined.numel());
+  copy(first, at.reshape(first.shape()));
+  copy(second, bt.reshape(second.shape()));
   const auto gradient = [split = at.numel(), shape_a = at.shape(),
                          shape_b = bt.shape()](const Tensor& dy) {
     return Grads{dy.flat(0, split).reshape(shape_a), dy.flat(split, dy.numel()).reshape(shape_b)};

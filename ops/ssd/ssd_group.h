@@ -1,5 +1,5 @@
 // What the heads of a group share in the backward of ssd on the CPU. Included by
-// ssd_backward_cpu.cpp alone.
+// ssd_backward.h alone.
 #pragma once
 
 #include <vector>
@@ -7,6 +7,14 @@
 #include "ops/ssd/ssd_piece.h"
 
 namespace hax::ssd_tile {
+
+/// Gradients of B and C, [.., groups N], the first rows of which belong to a token and to a row
+/// wanted.
+template <class T>
+struct ColumnGradients {
+  T *dB, *dC;
+  std::int64_t token, row;
+};
 
 /// B, C and G = C B^T of one group over a piece, and their gradients, gathered from the group's
 /// heads. The tokens, or the wanted rows, are the columns of B and C.
@@ -43,16 +51,18 @@ class Group {
     });
   }
 
-  /// Adds what comes by way of G, and writes the gradients [T, groups N] and [R, groups N].
-  [[gnu::noinline]] void store(const Piece& piece, std::int64_t g, T* to_dB, T* to_dC) {
+  /// Adds what comes by way of G, and writes the gradients.
+  [[gnu::noinline]] void store(const Piece& piece, std::int64_t g, const ColumnGradients<T>& to) {
     const std::int64_t stride = in_.projected, first = g * in_.state;
     if (piece.wanted > 0) {
       transpose_in(dG[0].v, kWidth, piece.wanted, kWidth, dGt_.data());
       add_product(piece.len, in_.B + piece.begin * stride + first, dGt_[0], dC);
       add_product(piece.wanted, in_.C + piece.row * stride + first, dG[0], dB);
-      transpose_out(dC.data(), in_.state, piece.wanted, to_dC + piece.row * stride + first, stride);
+      transpose_out(dC.data(), in_.state, piece.wanted,
+                    to.dC + (piece.row - to.row) * stride + first, stride);
     }
-    transpose_out(dB.data(), in_.state, piece.len, to_dB + piece.begin * stride + first, stride);
+    transpose_out(dB.data(), in_.state, piece.len,
+                  to.dB + (piece.begin - to.token) * stride + first, stride);
   }
 
  private:

@@ -9,9 +9,13 @@
 namespace hax {
 
 /// Tokens from one saved state to the next; counting starts anew with every sequence.
-inline constexpr std::int64_t kSsdBlock = 128;
-/// Blocks of all sequences of a pack; the last one of a sequence may be shorter.
-std::int64_t ssd_blocks(const Sequences& sequences);
+inline constexpr std::int64_t kSsdBlock = 128, kSsdCudaChunk = 64;
+/// Places for saved states. On the CPU the blocks of all sequences of a pack; the last one of a
+/// sequence may be shorter.
+std::int64_t ssd_blocks(Cpu, const Sequences& sequences);
+/// On CUDA T / kSsdCudaChunk + S, from the totals alone: sequence s has the places from
+/// begin(s) / kSsdCudaChunk + s on, and some stay empty.
+std::int64_t ssd_blocks(Cuda, const Sequences& sequences);
 
 /// x [T, heads P], dt [T, heads], A [heads], B [T, groups N], C [R, groups N], D [heads]; initial
 /// [S, heads, P, N], or undefined: zero; rows int32 [R], or undefined: all.
@@ -24,7 +28,7 @@ struct SsdGradients {
 };
 
 /// -> y [R, heads P]; final_state [S, heads, P, N]; states [ssd_blocks, heads, N, P], the state
-/// before each block, undefined: not wanted.
+/// before each block (on CUDA each [P, N] and always float32), undefined: not wanted.
 void ssd_forward(Cpu, const SsdInputs& in, const Sequences& sequences, const SsdOptions& options,
                  Tensor& y, Tensor& final_state, Tensor& states);
 void ssd_forward(Cuda, const SsdInputs& in, const Sequences& sequences, const SsdOptions& options,

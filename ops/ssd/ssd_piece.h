@@ -1,11 +1,12 @@
 // What both passes of ssd on the CPU do with a piece of a sequence: at most 16 tokens, multiplied
-// as one matrix. Included by ssd_cpu.cpp and ssd_backward_cpu.cpp alone.
+// as one matrix. Included by ssd_cpu.cpp and ssd_backward.h alone.
 #pragma once
 
 #include <array>
 #include <span>
 #include <vector>
 
+#include "engine/parallel.h"
 #include "ops/ssd/ssd_kernels.h"
 #include "ops/ssd/ssd_tile.h"
 #include "ops/vector_math.h"
@@ -18,6 +19,20 @@ struct Piece {
   std::int64_t begin, len, row, wanted;
   std::array<std::int64_t, kWidth> at;
 };
+
+/// Heads begin..end-1.
+struct HeadRange {
+  std::int64_t begin, end;
+};
+
+/// Heads of a piece, at least: what the heads of a group share is computed once for each piece.
+inline constexpr std::int64_t kHeadsWorthAPiece = 2;
+
+/// The heads of a pack in pieces: in several where it is long enough to occupy many threads. A
+/// batch of the paper's task is cut into shards instead.
+inline Pieces head_pieces(std::int64_t tokens, std::int64_t heads) {
+  return {heads, tokens < 2 * kRowsWorthAPiece ? heads : kHeadsWorthAPiece};
+}
 
 /// A product of decays below this is taken for zero: denormal numbers are slow, and what is left of
 /// a state after such a decay is far below the rounding of anything.
@@ -73,6 +88,22 @@ struct Inputs {
   std::int64_t state_size() const { return state * head_dim; }
   /// Channels of row q of a head, at most 16 of them there.
   std::int64_t width(std::int64_t q) const { return head_dim - q * kWidth; }
+
+  /// Calls f(g, first, last) for each group g of some heads: first..last-1 are those of the group.
+  template <class F>
+  void for_each_group(HeadRange range, F f) const {
+    for (std::int64_t first = range.begin; first < range.end;) {
+      const std::int64_t g = first / group_heads;
+      const std::int64_t last = std::min((g + 1) * group_heads, range.end);
+      f(g, first, last);
+      first = last;
+    }
+  }
+
+  /// The first row wanted from a token on.
+  std::int64_t first_row(std::int64_t token) const {
+    return all_rows ? token : std::ranges::lower_bound(rows, token) - rows.begin();
+  }
 
   Piece piece(std::int64_t begin, std::int64_t end) const {
     Piece piece{begin, std::min(piece_len, end - begin), begin, 0, {}};
@@ -200,12 +231,14 @@ template <class T>
   });
 }
 
-/// States of all heads: [heads, head_dim, state] as the caller sees them -> [heads, state,
+/// States of some heads: [heads, head_dim, state] as the caller sees them -> [heads, state,
 /// dim_rows], and back.
 template <class T>
-void load_states(const Inputs<T>& in, const T* from, Row<T>* to) {
+void load_states(const Inputs<T>& in, HeadRange range, const T* all, Row<T>* states) {
   std::vector<Row<T>> columns(in.state);
-  for (std::int64_t h = 0; h < in.heads; ++h, from += in.state_size(), to += in.state_rows()) {
+  for (std::int64_t h = range.begin; h < range.end; ++h) {
+    const T* from = all + h * in.state_size();
+    Row<T>* to = states + h * in.state_rows();
     for (std::int64_t q = 0; q < in.dim_rows; ++q) {
       const std::int64_t count = std::min<std::int64_t>(in.width(q), kWidth);
       transpose_in(from + q * kWidth * in.state, in.state, count, in.state, columns.data());
@@ -214,9 +247,11 @@ void load_states(const Inputs<T>& in, const T* from, Row<T>* to) {
   }
 }
 template <class T>
-void store_states(const Inputs<T>& in, const Row<T>* from, T* to) {
+void store_states(const Inputs<T>& in, HeadRange range, const Row<T>* states, T* all) {
   std::vector<Row<T>> columns(in.state);
-  for (std::int64_t h = 0; h < in.heads; ++h, from += in.state_rows(), to += in.state_size()) {
+  for (std::int64_t h = range.begin; h < range.end; ++h) {
+    const Row<T>* from = states + h * in.state_rows();
+    T* to = all + h * in.state_size();
     for (std::int64_t q = 0; q < in.dim_rows; ++q) {
       const std::int64_t count = std::min<std::int64_t>(in.width(q), kWidth);
       for (std::int64_t n = 0; n < in.state; ++n) columns[n] = from[n * in.dim_rows + q];

@@ -1,223 +1,17 @@
-#include "ops/selective_scan/selective_scan.h"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <numeric>
 #include <ranges>
 #include <utility>
 
 #include "engine/memory.h"
 #include "ops/selective_scan/selective_scan_kernels.h"
-#include "ops/selective_scan/selective_scan_vector.h"
+#include "tests/ops/selective_scan_support.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
 using namespace hax::test;
-
-namespace {
-
-constexpr std::size_t kInputs = 7;
-using Inputs = std::array<Tensor, kInputs>;  // u, dt, A, B, C, D, initial_state or undefined
-const std::array<const char*, kInputs> kNames{"u", "dt", "A", "B", "C", "D", "initial_state"};
-
-Inputs random_inputs(std::int64_t tokens, std::int64_t dim, std::int64_t state, std::int64_t rows) {
-  Inputs in{random_tensor({tokens, dim}, 1),
-            random_tensor({tokens, dim}, 2),
-            random_tensor({dim, state}, 3),
-            random_tensor({tokens, state}, 4),
-            random_tensor({rows, state}, 5),
-            random_tensor({dim}, 6),
-            Tensor{}};
-  // Steps from 0.002 to 1.1 and decay rates from nearly nothing to some hundreds, as in a model.
-  for (std::int64_t i = 0; i < in[1].numel(); ++i) {
-    double& dt = in[1].data<double>()[i];
-    dt = std::exp(3 * std::tanh(dt) - 3);
-  }
-  for (std::int64_t i = 0; i < in[2].numel(); ++i) {
-    double& A = in[2].data<double>()[i];
-    A = -std::exp(2 * A);
-  }
-  // What a float32 input would be, so that both precisions see the same numbers.
-  for (std::size_t i = 0; i < kInputs - 1; ++i) {
-    in[i] = in[i].to(DType::float32).to(DType::float64);
-  }
-  return in;
-}
-
-Inputs with_state(Inputs in, std::int64_t sequences) {
-  const Tensor state = random_tensor({sequences, in[2].size(0), in[2].size(1)}, 8);
-  in[6] = state.to(DType::float32).to(DType::float64);
-  return in;
-}
-
-Inputs to(const Inputs& in, DType dtype) {
-  Inputs out;
-  for (std::size_t i = 0; i < kInputs; ++i) {
-    if (in[i].defined()) out[i] = in[i].to(dtype);
-  }
-  return out;
-}
-
-struct Result {
-  Tensor y, final_state;
-  Inputs gradients;
-};
-
-// Gradients of sum(y dy) + sum(final_state dfinal); either seed may be undefined.
-struct Seeds {
-  Tensor dy, dfinal;
-};
-
-// A scalar whose gradients with respect to the variables are the seeds, where defined.
-Var loss_of(const std::vector<Var>& variables, const std::vector<Tensor>& seeds) {
-  const Tensor zero = Tensor::zeros({}, variables.front().dtype());
-  return record("loss", zero, variables, [seeds](const Tensor&) { return Grads(seeds); });
-}
-
-using Leaves = std::array<Var, kInputs>;
-
-Leaves leaves_of(const Inputs& in) {
-  Leaves x;
-  for (std::size_t i = 0; i < kInputs; ++i) {
-    if (in[i].defined()) x[i] = Var::leaf(in[i]);
-  }
-  return x;
-}
-
-ScanResult run_scan(const Leaves& x, const Sequences& sequences, const Tensor& rows = {}) {
-  return selective_scan(x[0], x[1], x[2], x[3], x[4], x[5], sequences, rows, x[6]);
-}
-ScanResult run_scan(const Inputs& in, const Sequences& sequences) {
-  return selective_scan(in[0], in[1], in[2], in[3], in[4], in[5], sequences, {}, in[6]);
-}
-
-// The op and its gradients under the seeds.
-Result run(const Inputs& in, const Sequences& sequences, const Tensor& rows, const Seeds& seeds) {
-  const Leaves x = leaves_of(in);
-  const ScanResult out = run_scan(x, sequences, rows);
-  backward(loss_of({out.y, out.final_state}, {seeds.dy, seeds.dfinal}));
-  Result result{out.y.value(), out.final_state.value(), {}};
-  for (std::size_t i = 0; i < kInputs; ++i) {
-    if (in[i].defined()) result.gradients[i] = x[i].grad();
-  }
-  return result;
-}
-Result run(const Inputs& in, const Sequences& sequences, const Tensor& rows, const Tensor& dy) {
-  return run(in, sequences, rows, Seeds{dy, {}});
-}
-
-std::vector<std::int32_t> all_rows(std::int64_t tokens) {
-  std::vector<std::int32_t> rows(static_cast<std::size_t>(tokens));
-  std::iota(rows.begin(), rows.end(), 0);
-  return rows;
-}
-
-// The recurrence and its adjoint, one channel and one state at a time, every h kept.
-Result naive(const Inputs& in, const Sequences& sequences, const std::vector<std::int32_t>& rows,
-             const Seeds& seeds) {
-  const std::int64_t tokens = in[0].size(0), dim = in[2].size(0), state = in[2].size(1);
-  const auto wanted = static_cast<std::int64_t>(rows.size());
-  Result r{Tensor::zeros({wanted, dim}, DType::float64),
-           Tensor::zeros({sequences.count(), dim, state}, DType::float64),
-           {}};
-  std::array<const double*, kInputs> x{};
-  std::array<double*, kInputs> dx{};
-  for (std::size_t i = 0; i < kInputs; ++i) {
-    if (!in[i].defined()) continue;
-    r.gradients[i] = Tensor::zeros(in[i].shape(), DType::float64);
-    x[i] = in[i].data<double>();
-    dx[i] = r.gradients[i].data<double>();
-  }
-  std::vector<std::int64_t> row_of(static_cast<std::size_t>(tokens), -1);
-  for (std::int64_t j = 0; j < wanted; ++j) row_of[rows[j]] = j;
-  const auto [u, dt, A, B, C, D, initial] = x;
-  const auto [du, ddt, dA, dB, dC, dD, dinitial] = dx;
-  double *y = r.y.data<double>(), *last = r.final_state.data<double>();
-  const Tensor dy = seeds.dy.defined() ? seeds.dy : Tensor::zeros(r.y.shape(), DType::float64);
-  const double* seed = dy.data<double>();
-  const double* dlast = seeds.dfinal.defined() ? seeds.dfinal.data<double>() : nullptr;
-
-  for (std::int64_t j = 0; j < wanted; ++j) {
-    for (std::int64_t e = 0; e < dim; ++e) {
-      const std::int64_t te = rows[j] * dim + e;
-      y[j * dim + e] = D[e] * u[te];
-      du[te] += D[e] * seed[j * dim + e];
-      dD[e] += seed[j * dim + e] * u[te];
-    }
-  }
-  for (std::int64_t s = 0; s < sequences.count(); ++s) {
-    const std::int64_t begin = sequences.begin(s), end = sequences.end(s);
-    for (std::int64_t e = 0; e < dim; ++e) {
-      for (std::int64_t n = 0; n < state; ++n) {
-        const double a = A[e * state + n];
-        const std::int64_t at = (s * dim + e) * state + n;
-        std::vector<double> h{initial != nullptr ? initial[at] : 0};
-        for (std::int64_t t = begin; t < end; ++t) {
-          const std::int64_t te = t * dim + e, j = row_of[t];
-          h.push_back(std::exp(dt[te] * a) * h.back() + dt[te] * B[t * state + n] * u[te]);
-          if (j >= 0) y[j * dim + e] += C[j * state + n] * h.back();
-        }
-        last[at] = h.back();
-        double dh = dlast != nullptr ? dlast[at] : 0;
-        for (std::int64_t t = end - 1; t >= begin; --t) {
-          const std::int64_t te = t * dim + e, tn = t * state + n, j = row_of[t];
-          if (j >= 0) {
-            dh += seed[j * dim + e] * C[j * state + n];
-            dC[j * state + n] += seed[j * dim + e] * h[t - begin + 1];
-          }
-          const double decay = std::exp(dt[te] * a);
-          du[te] += dh * dt[te] * B[tn];
-          dB[tn] += dh * dt[te] * u[te];
-          dA[e * state + n] += dh * decay * h[t - begin] * dt[te];
-          ddt[te] += dh * (B[tn] * u[te] + decay * h[t - begin] * a);
-          dh *= decay;
-        }
-        if (dinitial != nullptr) dinitial[at] = dh;
-      }
-    }
-  }
-  return r;
-}
-
-void check_close(const Result& result, const Result& expected, double tolerance) {
-  CHECK(relative_error(result.y, expected.y) < tolerance);
-  CHECK(relative_error(result.final_state, expected.final_state) < tolerance);
-  for (std::size_t i = 0; i < kInputs; ++i) {
-    INFO("gradient of " << kNames[i]);
-    REQUIRE(result.gradients[i].defined() == expected.gradients[i].defined());
-    if (!expected.gradients[i].defined()) continue;
-    CHECK(relative_error(result.gradients[i], expected.gradients[i]) < tolerance);
-  }
-}
-
-Tensor gather(const Tensor& x, const std::vector<std::int32_t>& rows) {
-  const std::int64_t dim = x.size(1);
-  Tensor out = Tensor::empty({static_cast<std::int64_t>(rows.size()), dim}, x.dtype());
-  for (std::size_t j = 0; j < rows.size(); ++j) {
-    Tensor row = out.rows(static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1);
-    copy(row, x.rows(rows[j], rows[j] + 1));
-  }
-  return out;
-}
-
-// Tokens from[s]..until[s] of every sequence: a pack of pieces.
-Inputs piece_of(const Inputs& in, const Sequences& pack, const std::vector<std::int64_t>& from,
-                const std::vector<std::int64_t>& until) {
-  std::vector<std::int32_t> tokens;
-  for (std::int64_t s = 0; s < pack.count(); ++s) {
-    for (std::int64_t t = from[s]; t < until[s]; ++t) {
-      tokens.push_back(static_cast<std::int32_t>(pack.begin(s) + t));
-    }
-  }
-  Inputs piece = in;
-  for (const std::size_t i : {0, 1, 3, 4}) piece[i] = gather(in[i], tokens);
-  return piece;
-}
-
-}  // namespace
+using namespace hax::test::scan_op;
 
 TEST_CASE("selective_scan and its gradients equal the recurrence") {
   struct Sizes {
@@ -439,14 +233,14 @@ TEST_CASE("selective_scan without a gradient wanted gives the same and keeps no 
   const auto [y, bytes] = peak(in[0]);
   const auto [kept, kept_bytes] = peak(Var::leaf(in[0]));
   CHECK(same_bits(y, kept));
-  CHECK(kept_bytes - bytes >= scan_chunks(pack) * 16 * 64 * 4);
+  CHECK(kept_bytes - bytes >= scan_chunks(Cpu{}, pack) * 16 * 64 * 4);
 }
 
 TEST_CASE("selective_scan keeps no state at either end for the backward") {
   // Many short sequences: the states at their ends are more than those before the chunks.
   const Sequences pack = Sequences::of_lengths(std::vector<std::int64_t>(64, 16));
   const Inputs in = to(with_state(random_inputs(1024, 64, 32, 1024), 64), DType::float32);
-  const std::int64_t states = scan_chunks(pack) * 32 * 64 * 4, y_bytes = 1024 * 64 * 4;
+  const std::int64_t states = scan_chunks(Cpu{}, pack) * 32 * 64 * 4, y_bytes = 1024 * 64 * 4;
   for (const bool given : {false, true}) {
     const Var u = Var::leaf(in[0]);
     Tensor initial = given ? in[6].clone() : Tensor{};
@@ -456,93 +250,6 @@ TEST_CASE("selective_scan keeps no state at either end for the backward") {
             .y;
     const std::int64_t kept = memory_stats(kCpu).bytes_in_use - before;
     CHECK(kept == states + y_bytes - (given ? in[6].bytes() : 0));
-  }
-}
-
-TEST_CASE("selective_scan forgets everything at a step that decays all") {
-  // dt A far below the smallest exponent: the states before must vanish, not turn into rubbish.
-  Inputs in = to(random_inputs(4, 3, 2, 4), DType::float32);
-  fill(in[2], -1e20);
-  const Sequences pack = Sequences::single(4);
-  const Tensor y = run_scan(in, pack).y.value();
-  for (std::int64_t t = 0; t < 4; ++t) {
-    for (std::int64_t e = 0; e < 3; ++e) {
-      const auto at = [&](std::size_t i, std::int64_t j) { return in[i].data<float>()[j]; };
-      const double drive = at(1, t * 3 + e) * at(0, t * 3 + e);
-      const double dot = at(3, t * 2) * at(4, t * 2) + at(3, t * 2 + 1) * at(4, t * 2 + 1);
-      CHECK(y.data<float>()[t * 3 + e] ==
-            doctest::Approx(drive * dot + at(5, e) * at(0, t * 3 + e)).epsilon(1e-5));
-    }
-  }
-  in[1].data<float>()[2] = std::nanf("");
-  const Tensor bad = run_scan(in, pack).y.value();
-  CHECK(std::isnan(bad.data<float>()[2]));
-  CHECK(bad.data<float>()[1] == y.data<float>()[1]);
-}
-
-TEST_CASE("selective_scan computes the same numbers beside a step that decays all") {
-  // One large step takes its chunk and its block of channels through the longer form of the decays.
-  const Sequences pack = Sequences::single(70);
-  const Inputs in = to(random_inputs(70, 19, 6, 70), DType::float32);
-  const Tensor dy = random_tensor({70, 19}, 7, DType::float32);
-  Inputs changed = in;
-  changed[1] = in[1].clone();
-  for (const std::int64_t t : {3, 40}) changed[1].data<float>()[t * 19 + 5] = 1e6F;
-  const Result before = run(in, pack, {}, dy), after = run(changed, pack, {}, dy);
-  const auto differing = [](const Tensor& x, const Tensor& y) {
-    std::vector<std::int64_t> columns;
-    for (std::int64_t i = 0; i < x.numel(); ++i) {
-      if (x.data<float>()[i] != y.data<float>()[i]) columns.push_back(i % x.size(1));
-    }
-    std::ranges::sort(columns);
-    columns.erase(std::ranges::unique(columns).begin(), columns.end());
-    return columns;
-  };
-  const std::vector<std::int64_t> only_its_channel{5};
-  CHECK(differing(before.y, after.y) == only_its_channel);
-  CHECK(differing(before.gradients[0], after.gradients[0]) == only_its_channel);
-  CHECK(differing(before.gradients[1], after.gradients[1]) == only_its_channel);
-}
-
-TEST_CASE("decays of selective_scan are exact to 1.5e-7 in both forms") {
-  using Vector = scan::Vec<float>;
-  const scan::Decay<float, true> decay;
-  const scan::Decay<float, false> decay_short;
-  const Vector one = Vector{} + 1;
-  const auto of = [&](float x) { return decay(one, Vector{} + x)[0]; };
-  double worst = 0;
-  std::int64_t count = 0, disagree = 0;
-  for (std::uint32_t bits = 0x20000000U; bits < 0x42fc0000U; bits += 997) {  // 1e-19 .. 126
-    const float x = -std::bit_cast<float>(bits);
-    const double exact = std::exp2(static_cast<double>(x));
-    worst = std::max(worst, std::abs(of(x) / exact - 1));
-    if (x >= scan::kLeastExponent) disagree += of(x) != decay_short(one, Vector{} + x)[0];
-    ++count;
-  }
-  CHECK(count > 500'000);
-  CHECK(worst <= 1.5e-7);
-  CHECK(disagree == 0);
-  CHECK(of(0) == 1);
-  for (const float x : {-127.0F, -128.0F, -300.0F, -1e9F, -1e20F, -3e38F}) CHECK(of(x) == 0);
-  CHECK(std::isnan(of(std::nanf(""))));
-}
-
-TEST_CASE("gradients of selective_scan that have died out are zero, not denormal") {
-  // Only the last of many tokens is read: what arrives at the first is 0.7^1000 of it.
-  const std::int64_t tokens = 1000;
-  Inputs in = to(with_state(random_inputs(tokens, 19, 6, 1), 1), DType::float32);
-  fill(in[1], 1);
-  fill(in[2], std::log(0.7F));
-  const Tensor last = Tensor::from<std::int32_t>({static_cast<std::int32_t>(tokens) - 1});
-  const Result result =
-      run(in, Sequences::single(tokens), last, random_tensor({1, 19}, 7, DType::float32));
-  CHECK(same_bits(result.gradients[6], Tensor::zeros(result.gradients[6].shape())));
-  const Tensor& du = result.gradients[0];
-  CHECK(same_bits(du.rows(0, 500), Tensor::zeros({500, 19})));
-  for (std::int64_t i = 0; i < du.numel(); ++i) {
-    const float x = du.data<float>()[i];
-    REQUIRE(std::fpclassify(x) != FP_SUBNORMAL);
-    if (i >= (tokens - 100) * 19) REQUIRE(x != 0);
   }
 }
 

@@ -69,9 +69,29 @@ struct PeerRun {
   std::int64_t parameters = 0;
 };
 
-PeerRun run_peer(const Json& request, int threads) {
+// The interpreter that has torch: HAX_PYTHON where it is set, else the first python3 on the path,
+// else the system's, for which distributions package torch.
+struct Peer {
+  std::string python, blas, why_not;
+};
+
+Peer find_peer() {
+  std::vector<std::string> candidates = {"python3", "/usr/bin/python3"};
+  if (const char* chosen = std::getenv("HAX_PYTHON")) candidates = {chosen};
+  for (const std::string& python : candidates) {
+    const ProcessResult result =
+        run_process({python, "-c", script()}, R"({"version_only": true})", environment(1));
+    const Json answer = Json::parse(result.out, nullptr, false);
+    if (result.code == 0 && answer.is_object()) return {python, answer.at("blas"), ""};
+  }
+  return {"", "",
+          fmt::format("no torch in {}; set HAX_PYTHON to an interpreter that has it",
+                      fmt::join(candidates, ", "))};
+}
+
+PeerRun run_peer(const std::string& python, const Json& request, int threads) {
   const ProcessResult result =
-      run_process({"python3", "-c", script()}, request.dump(), environment(threads));
+      run_process({python, "-c", script()}, request.dump(), environment(threads));
   PeerRun run;
   const std::size_t line = result.out.rfind("\n{");
   const Json answer =
@@ -80,7 +100,7 @@ PeerRun run_peer(const Json& request, int threads) {
     const std::size_t end = result.out.find_last_not_of('\n');
     const std::size_t begin = result.out.rfind('\n', end);
     run.failure = fmt::format(
-        "python3 ended with {}{}", result.code,
+        "{} ended with {}{}", python, result.code,
         end == std::string::npos
             ? ""
             : ": " + result.out.substr(begin == std::string::npos ? 0 : begin + 1,
@@ -93,7 +113,8 @@ PeerRun run_peer(const Json& request, int threads) {
   return run;
 }
 
-void bench_against(Bench& bench, const std::string& arch, bool true_length) {
+void bench_against(Bench& bench, const std::string& python, const std::string& arch,
+                   bool true_length) {
   Row row{.name = arch + (true_length ? ", true lengths" : ", padded")};
   row.note = true_length ? "PyTorch one sequence after another, each cut to its length"
                          : "PyTorch on the batch padded to 1057, as the released code trains";
@@ -109,7 +130,7 @@ void bench_against(Bench& bench, const std::string& arch, bool true_length) {
   for (int round = 0; round < 2; ++round) {
     std::vector<double> mine;
     for (int i = 0; i < 5; ++i) mine.push_back(seconds_of([&] { training.step(batch); }));
-    const PeerRun peer = run_peer(request, bench.threads);
+    const PeerRun peer = run_peer(python, request, bench.threads);
     if (!peer.failure.empty()) {
       row.skipped = peer.failure;
       bench.report.add(row);
@@ -137,14 +158,19 @@ void bench_peer(Bench& bench) {
   bench.report.section("peer", "The same step in PyTorch, in turn with ours (A B A B)",
                        "One batch, the same threads; PyTorch's heap kept:\n" + allocator_text(),
                        {"median_s", "fastest_s", "peer_s", "peer_ratio"});
-  const ProcessResult there = run_process({"python3", "-c", "import torch"}, "", {});
-  if (there.code != 0) {
-    bench.report.add({.name = "PyTorch", .skipped = "python3 cannot import torch"});
+  Peer peer = find_peer();
+  // Several times slower than any BLAS that people use: a comparison with it would say nothing.
+  if (peer.blas == "reference BLAS") {
+    peer.why_not =
+        fmt::format("{}'s torch multiplies with the reference BLAS; install OpenBLAS", peer.python);
+  }
+  if (!peer.why_not.empty()) {
+    bench.report.add({.name = "PyTorch", .skipped = peer.why_not});
     return;
   }
   for (const std::string& arch : bench.archs.empty() ? main_archs() : bench.archs) {
-    bench_against(bench, arch, false);
-    bench_against(bench, arch, true);
+    bench_against(bench, peer.python, arch, false);
+    bench_against(bench, peer.python, arch, true);
   }
 }
 

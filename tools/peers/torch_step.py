@@ -10,6 +10,7 @@ seconds of every timed step:
 """
 import json
 import math
+import re
 import sys
 import time
 
@@ -311,8 +312,24 @@ def arrays(batch):
     return tokens, labels, wanted, real
 
 
+def blas_library():
+    """The library that PyTorch's products go to, as the dynamic loader found it; MKL may be linked in."""
+    if torch.backends.mkl.is_available():
+        return "MKL"
+    with open("/proc/self/maps") as maps:
+        loaded = maps.read()
+    for pattern, name in (("openblas", "OpenBLAS"), ("blis", "BLIS"), (r"libblas\.so|/blas/", "reference BLAS")):
+        if re.search(pattern, loaded):
+            return name
+    return "unknown BLAS"
+
+
 def main():
     request = json.load(sys.stdin)
+    if request.get("version_only"):
+        torch.ones(64, 64) @ torch.ones(64, 64)  # the library is loaded at first use
+        print(json.dumps({"version": torch.__version__, "blas": blas_library()}))
+        return
     torch.set_num_threads(request["threads"])
     torch.manual_seed(0)
     model = Model(request["config"])
@@ -344,7 +361,7 @@ def main():
         start = time.perf_counter()
         loss = step()
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds, "loss": loss, "version": "torch " + torch.__version__,
+    print(json.dumps({"seconds": seconds, "loss": loss, "version": f"torch {torch.__version__}, {blas_library()}",
                       "parameters": sum(p.numel() for p in model.parameters())}))
 
 

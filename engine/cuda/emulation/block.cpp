@@ -212,12 +212,13 @@ void BlockRunner::run_block(dim3 index, std::uint64_t seed) {
   fresh_ = done_ = waiting_ = 0;
   predicates_ = barrier_result_ = 0;
   random_ = seed;
-  if (first_order_.size() != count_ || seed != 0) {
+  if (first_order_.size() != count_ || permuted_ || seed != 0) {
     first_order_.resize(count_);
     std::iota(first_order_.begin(), first_order_.end(), 0u);
   }
   order_ = first_order_;
-  if (seed != 0) {
+  permuted_ = seed != 0;
+  if (permuted_) {
     shuffle_order();
     first_order_ = order_;
   }

@@ -120,6 +120,7 @@ class BlockRunner {
   unsigned waiting_ = 0;  // at the barrier
   int predicates_ = 0, barrier_result_ = 0;
   std::uint64_t random_ = 0;  // 0: threads in order
+  bool permuted_ = false;     // first_order_ is not 0, 1, 2, ...
   std::vector<unsigned> first_order_, order_, ready_;
   std::size_t ready_at_ = 0;
   std::vector<Thread> threads_;

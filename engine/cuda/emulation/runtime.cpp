@@ -19,8 +19,8 @@ using Recording = std::vector<std::function<void()>>;
 // The capture that is under way in this thread.
 thread_local std::unique_ptr<Recording> recording;  // NOLINT
 
-std::uint64_t order_seed() {
-  static const std::uint64_t seed = [] {
+std::atomic<std::uint64_t>& order_seed() {
+  static std::atomic<std::uint64_t> seed = [] {
     const char* text = std::getenv("HAX_EMULATE_ORDER");
     return text == nullptr ? std::uint64_t{0} : std::strtoull(text, nullptr, 10);
   }();
@@ -45,6 +45,8 @@ void submit(std::function<void()> work) {
 }
 
 bool capturing() { return recording != nullptr; }
+
+void set_order(std::uint64_t seed) { order_seed() = seed; }
 
 }  // namespace emulation
 

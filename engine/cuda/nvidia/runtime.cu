@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "engine/cuda/blas.h"
 #include "engine/cuda/kernel.cuh"
 
 namespace hax::cuda {
@@ -128,6 +129,7 @@ void copy_on_device(void* destination, const void* source, std::size_t bytes) {
 
 void begin_capture() {
   refuse_in_capture("a second capture");
+  detail::prepare_products();
   // Relaxed: the pool may ask for memory during a capture.
   require(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
 }
