@@ -13,6 +13,8 @@ void add_explain_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app);
 void add_list_command(CLI::App& app);
 void add_prove_command(CLI::App& app);
+void add_report_command(CLI::App& app);
+void add_sweep_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/check.h"
+#include "engine/files.h"
 #include "tools/commands.h"
 #include "tools/settings.h"
 #include "train/checkpoint.h"
@@ -15,7 +16,7 @@ namespace hax {
 namespace {
 
 struct EvalFlags {
-  std::string checkpoint, split = "test";
+  std::string checkpoint, split = "test", breakdown;
   SettingFlags settings;
   bool json = false;
 };
@@ -74,10 +75,13 @@ void run_eval(const EvalFlags& flags) {
   check_usage(task->vocab_size() <= loaded.model->config().vocab_size,
               "the task has {} tokens, the model in {} only {}", task->vocab_size(),
               loaded.folder.string(), loaded.model->config().vocab_size);
+  Breakdown breakdown;
   const StepResult result = evaluate(*loaded.model, *loaded.parameters, *task, split,
-                                     static_cast<std::uint64_t>(options.seed));
+                                     static_cast<std::uint64_t>(options.seed), {},
+                                     flags.breakdown.empty() ? nullptr : &breakdown);
   check(std::isfinite(result.lm_loss), "{}: the loss is not finite; the model is damaged",
         flags.checkpoint);
+  if (!flags.breakdown.empty()) write_file_atomically(flags.breakdown, breakdown.to_json());
   if (flags.json) {
     fmt::print("{{\"split\": \"{}\", \"samples\": {}, \"accuracy\": {}, \"loss\": {}}}\n",
                name_of(split), result.samples, result.accuracy, result.lm_loss);
@@ -101,6 +105,8 @@ void add_eval_command(CLI::App& app) {
       ->required();
   command->add_option("--split", flags->split, "valid or test")->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON object");
+  command->add_option("--breakdown", flags->breakdown,
+                      "file to write: accuracy by table size and by distance, as JSON");
   flags->settings.add_to(*command, chooses_data, "as the run had it");
   command->callback([flags] { run_eval(*flags); });
 }

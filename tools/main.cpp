@@ -107,6 +107,8 @@ int main(int argc, char** argv) {
     hax::add_train_command(app);
     hax::add_eval_command(app);
     hax::add_bench_command(app);
+    hax::add_sweep_command(app);
+    hax::add_report_command(app);
     hax::add_data_command(app);
     hax::add_list_command(app);
     hax::add_verify_command(app);

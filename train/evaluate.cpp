@@ -23,11 +23,14 @@ void for_each_chunk(const Task& task, Split split, std::uint64_t seed, F&& visit
 }  // namespace
 
 StepResult evaluate(const Model& model, const Parameters& parameters, const Task& task, Split split,
-                    std::uint64_t seed, const std::function<bool()>& stop) {
+                    std::uint64_t seed, const std::function<bool()>& stop, Breakdown* breakdown) {
   StepResult sum;
   for_each_chunk(task, split, seed, [&](const Batch& batch, const RandomInputs& random) {
     if (stop && stop()) return false;
-    const StepResult part = evaluate_batch(model, parameters, batch, random, kShards);
+    std::vector<double> hits;
+    const StepResult part = evaluate_batch(model, parameters, batch, random, kShards,
+                                           breakdown == nullptr ? nullptr : &hits);
+    if (breakdown != nullptr) breakdown->add(batch, task.target_facts(batch), hits);
     sum.lm_loss += part.lm_loss * static_cast<double>(part.targets);
     sum.accuracy += part.accuracy * static_cast<double>(part.samples);
     sum.samples += part.samples;

@@ -35,6 +35,9 @@ class JointRecall final : public Task {
   Batch batch(Split split, std::int64_t first, std::int64_t count) const override {
     return read_batch(source(split), first, count);
   }
+  std::vector<TargetFacts> target_facts(const Batch& batch) const override {
+    return hax::target_facts(source(Split::train).task(), batch);
+  }
 
  private:
   const SampleSource& source(Split split) const {

@@ -106,6 +106,7 @@ void apply_recipe(std::string_view text, std::string_view source, TrainOptions& 
     throw UsageError(fmt::format("{}: not valid JSON: {}", source, error.what()));
   }
   check_usage(json.is_object(), "{}: expected a JSON object of settings", source);
+  check_usage(!json.contains("architectures"), "{}: is a grid of runs, for hax sweep", source);
   std::vector<std::string> names;
   for (const OptionSpec& spec : option_specs()) names.emplace_back(spec.name);
   for (const auto& [key, value] : json.items()) {

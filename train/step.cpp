@@ -29,11 +29,21 @@ Divisors divisors_of(const Batch& batch) {
           static_cast<double>(batch.sequences.count())};
 }
 
+// The accuracy of every target by itself.
+void write_hits(const Tensor& logits, const Tensor& labels, std::vector<double>& hits,
+                std::size_t first) {
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(labels.numel()), 1);
+  const Tensor each = sample_accuracy(logits, labels, Sequences::of_lengths(ones));
+  std::ranges::copy(each.values<double>(), hits.begin() + static_cast<std::ptrdiff_t>(first));
+}
+
 // One sequence, forward and (with gradient leaves) backward, while its activations are in cache.
 SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batch& batch,
                             std::int64_t index, const RandomInputs& random,
-                            const Divisors& divisors, double gate_loss_weight, bool training) {
+                            const Divisors& divisors, double gate_loss_weight, bool training,
+                            std::vector<double>* hits = nullptr) {
   const Batch one = batch.slice(index, index + 1);
+  const auto first_target = static_cast<std::size_t>(batch.target_samples.begin(index));
   SequenceResult result;
   const ForwardContext context{.parameters = leaves,
                                .random = random,
@@ -47,6 +57,7 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   if (one.target_rows.numel() > 0) {
     result.accuracy =
         sample_accuracy(out.logits.value(), one.target_labels, one.target_samples).item();
+    if (hits != nullptr) write_hits(out.logits.value(), one.target_labels, *hits, first_target);
   }
   Var loss = lm;
   if (out.aux_loss.defined()) {
@@ -169,12 +180,14 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
 }
 
 StepResult evaluate_batch(const Model& model, const Parameters& parameters, const Batch& batch,
-                          const RandomInputs& random, std::int64_t shards) {
+                          const RandomInputs& random, std::int64_t shards,
+                          std::vector<double>* hits) {
   if (!parameters.device().is_cpu()) {
     const NoGrad no_grad;
     return run_pack(model, Leaves(parameters), batch, random, 0, false);
   }
   const Divisors divisors = divisors_of(batch);
+  if (hits != nullptr) hits->assign(static_cast<std::size_t>(batch.target_rows.numel()), 0);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
   for_each_shard(cuts, [&](std::int64_t g) {
@@ -183,7 +196,7 @@ StepResult evaluate_batch(const Model& model, const Parameters& parameters, cons
     const auto shard = static_cast<std::size_t>(g);
     for (std::int64_t s = cuts[shard]; s < cuts[shard + 1]; ++s) {
       parts[static_cast<std::size_t>(s)] =
-          run_sequence(model, leaves, batch, s, random, divisors, 0, false);
+          run_sequence(model, leaves, batch, s, random, divisors, 0, false, hits);
     }
   });
   return sum_up(batch, parts, 0);

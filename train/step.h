@@ -40,9 +40,11 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
                           const RandomInputs& random, const StepOptions& options,
                           Parameters& gradients);
 
-/// The same without gradients and without the ranking loss.
+/// The same without gradients and without the ranking loss. `hits`, where given, becomes one number
+/// for each target: 1 where the largest logit is the right one, else 0.
 StepResult evaluate_batch(const Model& model, const Parameters& parameters, const Batch& batch,
-                          const RandomInputs& random, std::int64_t shards);
+                          const RandomInputs& random, std::int64_t shards,
+                          std::vector<double>* hits = nullptr);
 
 /// "" when every parameter is finite, else the name of the first one that is not.
 std::string first_nonfinite_parameter(const Parameters& parameters);

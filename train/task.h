@@ -6,6 +6,7 @@
 
 #include "data/batch.h"
 #include "data/joint_recall.h"
+#include "data/target_facts.h"
 #include "train/options.h"
 #include "train/step_memory.h"
 
@@ -32,6 +33,9 @@ class Task {
   /// Samples of the validation or test split.
   virtual std::int64_t count(Split split) const = 0;
   virtual Batch batch(Split split, std::int64_t first, std::int64_t count) const = 0;
+  /// What each target of a batch asks for, to report accuracy apart; empty where a task cannot
+  /// tell.
+  virtual std::vector<TargetFacts> target_facts(const Batch&) const { return {}; }
 };
 
 /// Those of a joint recall task.

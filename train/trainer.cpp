@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,12 +13,31 @@
 #include "engine/memory.h"
 #include "train/evaluate.h"
 #include "train/reporter.h"
+#include "train/run_costs.h"
 #include "train/run_files.h"
 
 namespace hax {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
+
+namespace {
+
+// Adds the seconds of a block of code to a sum.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& sum) : sum_(sum) {}
+  ~Stopwatch() {
+    sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  Stopwatch(const Stopwatch&) = delete;
+
+ private:
+  double& sum_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
 
 struct Trainer::Run {
   TrainOptions options;
@@ -30,6 +50,7 @@ struct Trainer::Run {
   std::unique_ptr<AdamW> optimizer;
   RunState state;
   RunState saved{.step = -1};  // what last/ holds
+  RunCosts costs;
 
   // A resumed run takes its model from the run folder.
   Run(const TrainOptions& chosen, const std::optional<ModelConfig>& config)
@@ -50,6 +71,8 @@ struct Trainer::Run {
     if (saved == state) return;
     save_run(folder / "last", *model, *parameters, *optimizer, state);
     saved = state;
+    costs.peak_bytes = std::max(costs.peak_bytes, memory_stats(kCpu).peak_bytes_in_use);
+    write_costs(folder / "costs.json", costs);
   }
 
   std::string model_name() const {
@@ -139,7 +162,10 @@ StepResult Trainer::Run::evaluate_finite(Split split, const std::function<bool()
 
 void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
                             const std::function<bool()>& stop) {
-  const StepResult result = evaluate_finite(Split::valid, stop);
+  const StepResult result = [&] {
+    const Stopwatch watch(costs.evaluation_seconds);
+    return evaluate_finite(Split::valid, stop);
+  }();
   if (stop()) return;  // unfinished: the step will be validated again after resuming
   state.validated_step = state.step;
   metrics.append(Json{
@@ -159,8 +185,9 @@ void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
 RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
                                const std::function<bool()>& stop) {
   const LoadedModel best = load_model(folder / "best", device);
+  Breakdown breakdown;
   const StepResult test = evaluate(*best.model, *best.parameters, *task, Split::test,
-                                   static_cast<std::uint64_t>(options.seed), stop);
+                                   static_cast<std::uint64_t>(options.seed), stop, &breakdown);
   RunResult result{.step = state.step,
                    .best_step = state.best_step,
                    .valid_accuracy = state.best_accuracy,
@@ -184,6 +211,8 @@ RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
                   {"test_samples", test.samples},
                   {"test_loss", test.lm_loss},
                   {"test_accuracy", test.accuracy}};
+  // First, so that a finished run has it.
+  write_file_atomically(folder / "breakdown.json", breakdown.to_json());
   write_file_atomically(folder / "result.json", json.dump(2) + "\n");
   reporter.line(fmt::format("test: accuracy {:.2f} %, loss {:.4f} ({} samples, model of step {})",
                             100 * test.accuracy, test.lm_loss, test.samples, state.best_step));
@@ -244,6 +273,7 @@ Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
   const fs::path last = existing_checkpoint(folder / "last");
   if (fs::exists(last)) {
     run->state = load_run(last, *run->model, *run->parameters, *run->optimizer);
+    run->costs = read_costs(folder / "costs.json");
     run->saved = run->state;
   } else {
     run->parameters->initialize(static_cast<std::uint64_t>(options.seed));  // stopped before a save
@@ -299,6 +329,7 @@ RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
       run.task->describe()));
   if (!damage.empty()) reporter.line(damage);
   reporter.line(run.prepare_memory());
+  reset_peak_memory(kCpu);
   while (!stop()) {
     const bool at_end = run.state.step >= run.options.step;
     if (run.validation_is_due(at_end)) {
@@ -307,7 +338,12 @@ RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
     } else if (at_end) {
       break;
     } else {
-      const StepResult result = run.train_step(metrics);
+      const StepResult result = [&] {
+        const Stopwatch watch(run.costs.seconds);
+        return run.train_step(metrics);
+      }();
+      ++run.costs.steps;
+      run.costs.tokens += result.tokens;
       reporter.step(run.state.step, result);
     }
   }

@@ -24,7 +24,7 @@ __global__ void scale_kernel(T* c, std::int64_t rows, std::int64_t columns, std:
 }
 
 void scale_result(const detail::Product& p) {
-  visit_storage("gemm", p.dtype, [&]<class T>() {
+  visit_storage("gemm", p.result, [&]<class T>() {
     launch(scale_kernel<T>, {blocks_for(p.batch * p.m * p.n, kThreads), kThreads},
            static_cast<T*>(p.c), p.m, p.n, p.ldc, p.stride_c, p.batch, p.beta);
   });
@@ -39,9 +39,13 @@ void gemm_strided_batched(DType dtype, bool transpose_a, bool transpose_b, std::
                           std::int64_t n, std::int64_t k, float alpha, const void* a,
                           std::int64_t lda, std::int64_t stride_a, const void* b, std::int64_t ldb,
                           std::int64_t stride_b, float beta, void* c, std::int64_t ldc,
-                          std::int64_t stride_c, std::int64_t batch) {
+                          std::int64_t stride_c, std::int64_t batch, std::optional<DType> result) {
   check(dtype == DType::float32 || dtype == DType::bfloat16,
         "gemm: {} on cuda, expected float32 or bfloat16", name_of(dtype));
+  const DType result_dtype = result.value_or(dtype);
+  check(result_dtype == dtype || result_dtype == DType::float32,
+        "gemm: {} factors and a {} result, expected one type or a float32 result", name_of(dtype),
+        name_of(result_dtype));
   check(m >= 0 && n >= 0 && k >= 0 && batch >= 0,
         "gemm: {} products of {} x {} x {}, expected no negative size", batch, m, n, k);
   if (m == 0 || n == 0 || batch == 0) return;
@@ -51,9 +55,9 @@ void gemm_strided_batched(DType dtype, bool transpose_a, bool transpose_b, std::
         lda, ldb, ldc);
   check(batch == 1 || (stride_a >= 0 && stride_b >= 0 && stride_c >= (m - 1) * ldc + n),
         "gemm: products {}, {} and {} elements apart overlap", stride_a, stride_b, stride_c);
-  const detail::Product product{dtype,    transpose_a, transpose_b, m,        n,        k,
-                                alpha,    a,           lda,         stride_a, b,        ldb,
-                                stride_b, beta,        c,           ldc,      stride_c, batch};
+  const detail::Product product{
+      dtype, result_dtype, transpose_a, transpose_b, m, n,   k,        alpha, a, lda, stride_a,
+      b,     ldb,          stride_b,    beta,        c, ldc, stride_c, batch};
   if (k == 0) return scale_result(product);
   detail::multiply(product);
   count_launch();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "engine/dtype.h"
 
@@ -18,12 +19,14 @@ void gemm(DType dtype, bool transpose_a, bool transpose_b, std::int64_t m, std::
           std::int64_t ldb, float beta, void* c, std::int64_t ldc);
 
 /// `batch` products; those of A, B and C begin stride_a, stride_b and stride_c elements apart. A
-/// stride of 0 gives all products the same A or B.
+/// stride of 0 gives all products the same A or B. `result` is the type of C where that is another:
+/// float32 for bfloat16 factors.
 void gemm_strided_batched(DType dtype, bool transpose_a, bool transpose_b, std::int64_t m,
                           std::int64_t n, std::int64_t k, float alpha, const void* a,
                           std::int64_t lda, std::int64_t stride_a, const void* b, std::int64_t ldb,
                           std::int64_t stride_b, float beta, void* c, std::int64_t ldc,
-                          std::int64_t stride_c, std::int64_t batch);
+                          std::int64_t stride_c, std::int64_t batch,
+                          std::optional<DType> result = {});
 
 /// Whether float32 products may round their factors to TF32 (10 bits of mantissa) for speed. Off at
 /// the start. For the whole process; a captured graph keeps what held when it was captured.
@@ -33,7 +36,7 @@ bool tf32_allowed();
 namespace detail {
 
 struct Product {
-  DType dtype;
+  DType dtype, result;  ///< of A and B, of C
   bool transpose_a, transpose_b;
   std::int64_t m, n, k;  ///< at least 1
   float alpha;

@@ -46,12 +46,18 @@ struct ReadFloat {
 
 }  // namespace detail
 
+/// out [dim] = sum over r of f(r, d) as below, in one stage: for at most a few hundred rows.
+template <class T, class F>
+void sum_over_few_rows(std::int64_t rows, std::int64_t dim, const F& f, T* out) {
+  launch(detail::row_sums_kernel<T, F>,
+         {blocks(ceil_div(dim, detail::kColumns)), detail::kColumns * detail::kRowLanes}, f, rows,
+         dim, out);
+}
+
 /// partial [parts, dim] -> out [dim], the sum over the parts. At most a few hundred parts.
 template <class T>
 void sum_partials(const float* partial, std::int64_t parts, std::int64_t dim, T* out) {
-  launch(detail::row_sums_kernel<T, detail::ReadFloat>,
-         {blocks(ceil_div(dim, detail::kColumns)), detail::kColumns * detail::kRowLanes},
-         detail::ReadFloat{partial, dim}, parts, dim, out);
+  sum_over_few_rows(parts, dim, detail::ReadFloat{partial, dim}, out);
 }
 
 /// out [dim] = sum over r of f(r, d), 0 without rows. F: a struct with
@@ -61,10 +67,7 @@ void sum_over_rows(std::int64_t rows, std::int64_t dim, const F& f, T* out) {
   const std::int64_t parts = row_parts(rows);
   const dim3 threads(detail::kColumns * detail::kRowLanes);
   const unsigned columns = blocks(ceil_div(dim, detail::kColumns));
-  if (parts <= 1) {
-    launch(detail::row_sums_kernel<T, F>, {columns, threads}, f, rows, dim, out);
-    return;
-  }
+  if (parts <= 1) return sum_over_few_rows(rows, dim, f, out);
   Tensor partial = Tensor::empty({parts, dim}, DType::float32, kCuda);
   launch(detail::row_sums_kernel<float, F>, {dim3(columns, blocks(parts)), threads}, f, rows, dim,
          partial.data<float>());

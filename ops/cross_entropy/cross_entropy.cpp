@@ -22,9 +22,10 @@ Var cross_entropy(const Var& logits, const Tensor& labels_anywhere, double divis
   check(divisor > 0, "cross_entropy: divisor is {}, expected a positive number", divisor);
 
   const Tensor x = logits.value();
-  Tensor loss = Tensor::empty({}, x.dtype(), x.device());
-  Tensor peak = Tensor::empty({x.size(0)}, x.dtype(), x.device());
-  Tensor rsum = Tensor::empty({x.size(0)}, x.dtype(), x.device());
+  const DType sums = sum_type(x.dtype());
+  Tensor loss = Tensor::empty({}, sums, x.device());
+  Tensor peak = Tensor::empty({x.size(0)}, sums, x.device());
+  Tensor rsum = Tensor::empty({x.size(0)}, sums, x.device());
   on_device(x.device(), [&](auto device) {
     cross_entropy_forward(device, x, labels, divisor, loss, peak, rsum);
   });

@@ -9,7 +9,8 @@ namespace hax {
 
 /// logits [R, V], labels int32 [R] -> loss [], and for each row its largest logit, peak [R], and
 /// rsum [R] = 1 / sum_v exp(logits_v - peak). Rows with a negative label are not read and get no
-/// peak and rsum. Throws Error naming the first label that is V or more.
+/// peak and rsum. Throws Error naming the first label that is V or more (CUDA: the loss is NaN).
+/// loss, peak and rsum are of sum_type(logits).
 void cross_entropy_forward(Cpu, const Tensor& logits, const Tensor& labels, double divisor,
                            Tensor& loss, Tensor& peak, Tensor& rsum);
 void cross_entropy_forward(Cuda, const Tensor& logits, const Tensor& labels, double divisor,
@@ -24,7 +25,7 @@ void cross_entropy_backward(Cuda, const Tensor& dloss, const Tensor& logits, con
                             Tensor& dlogits);
 
 /// logits [R, V], labels int32 [R] -> accuracy float64 [S], NaN for a sample without labels.
-/// Throws Error naming the first label that is V or more.
+/// Throws Error naming the first label that is V or more (CUDA: the row is not right).
 void sample_accuracy(Cpu, const Tensor& logits, const Tensor& labels, const Sequences& samples,
                      Tensor& accuracy);
 void sample_accuracy(Cuda, const Tensor& logits, const Tensor& labels, const Sequences& samples,

@@ -80,14 +80,17 @@ namespace {
 // The rows of all matrices in one.
 Tensor stack(const std::vector<Var>& matrices, std::int64_t rows) {
   const Var& first = matrices.front();
-  Tensor all = Tensor::empty({rows, first.size(1)}, first.dtype(), first.device());
-  std::int64_t at = 0;
+  std::vector<Tensor> parts;
+  std::vector<std::int64_t> sizes;
   for (const Var& matrix : matrices) {
-    Tensor part = all.rows(at, at + matrix.size(0));
-    copy(part, matrix.value());
-    at += matrix.size(0);
+    const std::int64_t size = matrix.value().numel();
+    parts.push_back(matrix.value().reshape({1, size}));
+    sizes.push_back(size);
   }
-  return all;
+  // One row of numbers after the other is one row of all numbers.
+  Tensor all = Tensor::empty({1, rows * first.size(1)}, first.dtype(), first.device());
+  on_device(first.device(), [&](auto device) { join_columns(device, parts, sizes, all); });
+  return all.reshape({rows, first.size(1)});
 }
 
 }  // namespace

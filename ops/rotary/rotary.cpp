@@ -60,6 +60,9 @@ Var rotary(const Var& x, const Sequences& sequences, std::int64_t heads, double 
   RotaryOptions options{heads, theta, first, rows};
   check_inputs(x.value(), sequences, options);
   options.rows = to_device(rows, x.device());
+  if (!first.empty() && !x.device().is_cpu()) {
+    options.first_on_device = Tensor::from(first).to(x.device());
+  }
 
   const auto turn = [sequences, options](const Tensor& from, bool back) {
     Tensor to = Tensor::empty(from.shape(), from.dtype(), from.device());

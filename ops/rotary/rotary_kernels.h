@@ -14,6 +14,7 @@ struct RotaryOptions {
   double theta;
   std::vector<std::int64_t> first;  ///< [S], or empty: zeros
   Tensor rows;                      ///< int32 [R], or undefined: all
+  Tensor first_on_device = {};      ///< `first` for a kernel: int64 [S], undefined where empty
 };
 
 /// x [R, heads P] -> y [R, heads P]; `back` turns the other way, which is also the gradient.

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -169,4 +170,30 @@ TEST_CASE("causal_conv1d refuses shapes and types that do not fit") {
   CHECK(error_of([&] {
           causal_conv1d(in.x, in.weight, in.bias, Sequences::single(7));
         }).starts_with("causal_conv1d: "));
+}
+
+TEST_CASE("causal_conv1d on CUDA equals the CPU, the same to the bit in two runs") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  // Runs of 8 and 16 tokens that sequences begin and end in; several parts of the tokens.
+  const std::vector<Sequences> packs = {
+      Sequences::of_lengths({9, 0, 1, 2, 0, 33, 16, 1, 1, 1, 1, 0}), Sequences::single(300),
+      Sequences::single(1), Sequences::single(0), Sequences::of_lengths({})};
+  for (const Sequences& pack : packs) {
+    for (const std::int64_t width : {1, 2, 3, 4, 6}) {
+      for (const std::int64_t channels : {1, 37}) {
+        for (const Activation activation : {Activation::silu, Activation::none}) {
+          INFO(pack.tokens() << " tokens, width " << width << ", " << channels << " channels");
+          const Arguments in = arguments(pack.tokens(), channels, width);
+          const auto op = [&](std::span<const Var> v) {
+            return causal_conv1d(v[0], v[1], v.size() > 2 ? v[2] : Var{}, pack, activation);
+          };
+          check_on_cuda(op, {in.x, in.weight, in.bias});
+          if (channels == 37) check_on_cuda(op, {in.x, in.weight});
+        }
+      }
+    }
+  }
 }

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/elementwise/elementwise.h"
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -182,4 +184,38 @@ TEST_CASE("cross_entropy and sample_accuracy refuse what does not fit") {
   CHECK(!error_of([&] {
            sample_accuracy(x, Tensor::zeros({2}, DType::int32), Sequences::single(3));
          }).empty());
+}
+
+TEST_CASE("cross_entropy and sample_accuracy on CUDA equal the CPU, the same in two runs") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  for (const Shape& shape :
+       {Shape{40, 100}, Shape{33, 17}, Shape{5, 1}, Shape{1, 259}, Shape{600, 3}, Shape{0, 9}}) {
+    INFO(to_string(shape));
+    const Tensor x = random_tensor(shape, 1, DType::float64, 2.0);
+    const Tensor labels = Tensor::from(some_labels(shape[0], shape[1]));
+    check_on_cuda(
+        [&](std::span<const Var> in) { return scale(cross_entropy(in[0], labels, 12.5), 3.0); },
+        {x});
+    // Equal logits, too: the first of them counts.
+    Tensor coarse = x.to(DType::float32);
+    for (float& logit : std::span(coarse.data<float>(), static_cast<std::size_t>(x.numel()))) {
+      logit = std::round(logit);
+    }
+    const std::int64_t rows = shape[0];
+    const Sequences samples = Sequences::of_lengths({0, rows / 3, 0, rows - rows / 3});
+    const Tensor expected = sample_accuracy(coarse, labels, samples);
+    const Tensor found = sample_accuracy(coarse.to(kCuda), labels, samples).to(kCpu);
+    for (std::int64_t i = 0; i < samples.count(); ++i) {
+      const double p = found.data<double>()[i], q = expected.data<double>()[i];
+      CHECK((p == q || (std::isnan(p) && std::isnan(q))));
+    }
+  }
+  // Nothing can throw there: a label beyond the classes makes the loss NaN, and its row is wrong.
+  const Tensor x = random_tensor({2, 4}, 1, DType::float32).to(kCuda);
+  const Tensor labels = Tensor::from(std::vector<std::int32_t>{-1, 4});
+  CHECK(std::isnan(cross_entropy(x, labels, 1).value().item()));
+  CHECK(sample_accuracy(x, labels, Sequences::single(2)).item() == 0);
 }

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -67,4 +69,36 @@ TEST_CASE("embedding refuses indices and shapes that do not fit") {
         "embedding: index is int64, expected int32");
   CHECK(error_of([&] { embedding(random_tensor({3}, 1), at({0})); }) ==
         "embedding: table is [3] and index is [1], expected [R, D] and [T]");
+}
+
+TEST_CASE("embedding on CUDA equals the CPU, the same to the bit in two runs") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  // rows, dim, tokens: nothing; one part of the indices; many; a table larger than a warp's part in
+  // both directions; more rows than indices
+  for (const auto& [rows, dim, count] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
+                                                                                 {4, 0, 2},
+                                                                                 {4, 3, 0},
+                                                                                 {7, 5, 40},
+                                                                                 {3, 33, 1000},
+                                                                                 {65, 130, 333},
+                                                                                 {1000, 16, 37}}) {
+    INFO(rows << " " << dim << " " << count);
+    const Tensor index = some_index(count, static_cast<std::uint32_t>(rows));
+    check_on_cuda([&](std::span<const Var> in) { return embedding(in[0], index); },
+                  {random_tensor({rows, dim}, 1)});
+  }
+  // Nothing can throw there.
+  const Tensor index = Tensor::from(std::vector<std::int32_t>{1, -1, 2}).to(kCuda);
+  const Var table = Var::leaf(Tensor::full({2, 3}, 5).to(kCuda));
+  const Var y = embedding(table, index);
+  for (std::int64_t r = 0; r < 3; ++r) {
+    const Tensor row = y.value().to(kCpu).rows(r, r + 1);
+    for (const float number : row.values<float>()) CHECK(std::isnan(number) == (r > 0));
+  }
+  backward(y, Tensor::full({3, 3}, 1).to(kCuda));
+  const Tensor expected = Tensor::from(std::vector<float>{0, 0, 0, 1, 1, 1}, Shape{2, 3});
+  CHECK(same_bits(table.grad().to(kCpu), expected));
 }

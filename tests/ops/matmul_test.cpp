@@ -6,6 +6,7 @@
 
 #include "ops/elementwise/elementwise.h"
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -221,4 +222,35 @@ TEST_CASE("the bits of a row do not depend on the other rows, their number or it
       }
     }
   }
+}
+
+TEST_CASE("matmul, linear and linears on CUDA equal the CPU, the same to the bit in two runs") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  // The last ones have rows enough for gradients in parts, without and with rows left over.
+  std::vector<std::array<std::int64_t, 3>> sizes(kSizes.begin(), kSizes.end());
+  sizes.push_back({512, 9, 13});
+  sizes.push_back({777, 66, 5});
+  for (const auto& size : sizes) {
+    const std::int64_t rows = size[0], depth = size[1], n = size[2];
+    INFO(rows << " " << depth << " " << n);
+    const Tensor x = random_tensor({rows, depth}, 1), w = random_tensor({n, depth}, 2);
+    const auto product = [](std::span<const Var> in) { return matmul(in[0], in[1], true); };
+    check_on_cuda(product, {transposed(x), transposed(w)});
+    const auto layer = [](std::span<const Var> in) { return linear(in[0], in[1], in[2]); };
+    check_on_cuda(layer, {x, w, random_tensor({n}, 3)});
+    const auto layers = [](std::span<const Var> in) {
+      const std::vector<Var> y = linears(in[0], {in[1], in[2], in[1]});
+      return add(mul(y[0], y[2]), y[2]);
+    };
+    check_on_cuda(layers, {x, w, random_tensor({3, depth}, 4)});
+  }
+  // More layers than go as one launch's argument.
+  const auto many = [](std::span<const Var> in) {
+    const std::vector<Var> y = linears(in[0], std::vector<Var>(19, in[1]));
+    return add(y.front(), y.back());
+  };
+  check_on_cuda(many, {random_tensor({5, 3}, 1), random_tensor({2, 3}, 2)});
 }

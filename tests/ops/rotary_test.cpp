@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -166,4 +167,27 @@ TEST_CASE("rotary refuses what does not fit") {
         }) ==
         "rotary: rows[1] is 6, expected at least 4 and below 6: strictly increasing positions of "
         "the pack");
+}
+
+TEST_CASE("rotary on CUDA equals the CPU, the same to the bit in two runs") {
+  if constexpr (!kHasCuda) {
+    MESSAGE("skipped: this build has no CUDA backend");
+    return;
+  }
+  const Sequences pack = Sequences::of_lengths({5, 0, 1, 190, 0});
+  const std::vector<std::int64_t> later{3, 0, 1 << 22, 70, 1};
+  const Tensor rows = Tensor::from(std::vector<std::int32_t>{0, 4, 5, 6, 80, 195});
+  for (const std::int64_t heads : {1, 3}) {
+    for (const std::int64_t half : {1, 5, 40}) {
+      const std::int64_t channels = heads * 2 * half;
+      INFO(heads << " heads of " << 2 * half);
+      check_on_cuda([&](std::span<const Var> in) { return rotary(in[0], pack, heads); },
+                    {random_tensor({196, channels}, 1)});
+      check_on_cuda(
+          [&](std::span<const Var> in) { return rotary(in[0], pack, heads, 100.0, later, rows); },
+          {random_tensor({6, channels}, 2)});
+    }
+  }
+  check_on_cuda([](std::span<const Var> in) { return rotary(in[0], Sequences::single(0), 1); },
+                {random_tensor({0, 4}, 1)});
 }

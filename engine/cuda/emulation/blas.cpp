@@ -25,25 +25,25 @@ Matrix read(const void* data, bool transpose, std::int64_t rows, std::int64_t co
   return result;
 }
 
-template <class T>
-void multiply_one(const detail::Product& p, const T* a, const T* b, T* c) {
+template <class T, class R>
+void multiply_one(const detail::Product& p, const T* a, const T* b, R* c) {
   const Matrix product =
       read<T>(a, p.transpose_a, p.m, p.k, p.lda) * read<T>(b, p.transpose_b, p.k, p.n, p.ldb);
   for (std::int64_t i = 0; i < p.m; ++i) {
     for (std::int64_t j = 0; j < p.n; ++j) {
-      T& element = c[i * p.ldc + j];
+      R& element = c[i * p.ldc + j];
       const float before = p.beta == 0 ? 0.0f : p.beta * static_cast<float>(element);
-      element = static_cast<T>(p.alpha * product(i, j) + before);
+      element = static_cast<R>(p.alpha * product(i, j) + before);
     }
   }
 }
 
-template <class T>
+template <class T, class R>
 void multiply_all(const detail::Product& p) {
   for (std::int64_t i = 0; i < p.batch; ++i) {
     multiply_one(p, static_cast<const T*>(p.a) + i * p.stride_a,
                  static_cast<const T*>(p.b) + i * p.stride_b,
-                 static_cast<T*>(p.c) + i * p.stride_c);
+                 static_cast<R*>(p.c) + i * p.stride_c);
   }
 }
 
@@ -53,8 +53,9 @@ void detail::prepare_products() {}
 
 void detail::multiply(const Product& product) {
   emulation::submit([product] {
-    if (product.dtype == DType::float32) return multiply_all<float>(product);
-    multiply_all<Bfloat16>(product);
+    if (product.dtype == DType::float32) return multiply_all<float, float>(product);
+    if (product.result == DType::float32) return multiply_all<Bfloat16, float>(product);
+    multiply_all<Bfloat16, Bfloat16>(product);
   });
 }
 

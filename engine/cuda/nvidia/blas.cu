@@ -45,7 +45,8 @@ void detail::prepare_products() { (void)handle(); }
 
 // cuBLAS counts columns first: what we store as C is C^T to it, and C^T = op(B)^T op(A)^T.
 void detail::multiply(const Product& p) {
-  const cudaDataType type = p.dtype == DType::float32 ? CUDA_R_32F : CUDA_R_16BF;
+  const auto library_type = [](DType d) { return d == DType::float32 ? CUDA_R_32F : CUDA_R_16BF; };
+  const cudaDataType type = library_type(p.dtype), result = library_type(p.result);
   const cublasComputeType_t compute = p.dtype == DType::float32 && tf32_allowed()
                                           ? CUBLAS_COMPUTE_32F_FAST_TF32
                                           : CUBLAS_COMPUTE_32F;
@@ -54,10 +55,10 @@ void detail::multiply(const Product& p) {
   const cublasStatus_t status =
       p.batch == 1
           ? cublasGemmEx_64(handle(), first, second, p.n, p.m, p.k, &p.alpha, p.b, type, p.ldb, p.a,
-                            type, p.lda, &p.beta, p.c, type, p.ldc, compute, CUBLAS_GEMM_DEFAULT)
+                            type, p.lda, &p.beta, p.c, result, p.ldc, compute, CUBLAS_GEMM_DEFAULT)
           : cublasGemmStridedBatchedEx_64(handle(), first, second, p.n, p.m, p.k, &p.alpha, p.b,
                                           type, p.ldb, p.stride_b, p.a, type, p.lda, p.stride_a,
-                                          &p.beta, p.c, type, p.ldc, p.stride_c, p.batch, compute,
+                                          &p.beta, p.c, result, p.ldc, p.stride_c, p.batch, compute,
                                           CUBLAS_GEMM_DEFAULT);
   check(status == CUBLAS_STATUS_SUCCESS, "cuda: {} products of {} x {} x {}: {}", p.batch, p.m, p.n,
         p.k, cublasGetStatusString(status));
