@@ -4,29 +4,51 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/memory.h"
 #include "train/optimizer_kernels.h"
 
 namespace hax {
 
 AdamW::AdamW(const ParamTable& table, AdamWOptions options, Device device)
-    : options_(options), m_(table, DType::float32, device), v_(table, DType::float32, device) {}
+    : options_(options), m_(table, DType::float32, device), v_(table, DType::float32, device) {
+  if (!device.is_cpu()) {
+    factors_ = Tensor::empty({std::int64_t{sizeof(AdamWFactors)}}, DType::uint8, device);
+  }
+}
+
+AdamWFactors AdamW::factors(std::int64_t step, double lr, double limit) const {
+  const auto t = static_cast<double>(step);
+  // lr m_hat / (sqrt(v_hat) + eps), with both bias corrections moved into two scalars.
+  return {.b1 = static_cast<float>(options_.beta1),
+          .b2 = static_cast<float>(options_.beta2),
+          .rest1 = static_cast<float>(1 - options_.beta1),
+          .rest2 = static_cast<float>(1 - options_.beta2),
+          .rate = static_cast<float>(lr / (1 - std::pow(options_.beta1, t))),
+          .root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+          .eps = static_cast<float>(options_.eps),
+          .keep = static_cast<float>(1 - lr * options_.weight_decay),
+          .limit = limit};
+}
 
 void AdamW::update(std::int64_t step, double lr, const Parameters& gradients,
                    Parameters& parameters) {
-  const auto t = static_cast<double>(step);
-  const auto b1 = static_cast<float>(options_.beta1), b2 = static_cast<float>(options_.beta2);
-  const auto rest1 = static_cast<float>(1 - options_.beta1);
-  const auto rest2 = static_cast<float>(1 - options_.beta2);
-  // lr m_hat / (sqrt(v_hat) + eps), with both bias corrections moved into two scalars.
-  const auto rate = static_cast<float>(lr / (1 - std::pow(options_.beta1, t)));
-  const auto root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t)));
-  const auto eps = static_cast<float>(options_.eps);
-  const auto keep = static_cast<float>(1 - lr * options_.weight_decay);
+  if (!parameters.device().is_cpu()) {
+    StepSums sums(parameters.device());
+    return update(step, lr, 0, gradients, parameters, sums);
+  }
+  adamw_update(Cpu{}, factors(step, lr, 0), gradients.flat(), parameters.flat(), m_.flat(),
+               v_.flat());
+}
 
-  const AdamWFactors factors{b1, b2, rest1, rest2, rate, root, eps, keep};
-  on_device(parameters.device(), [&](auto device) {
-    adamw_update(device, factors, gradients.flat(), parameters.flat(), m_.flat(), v_.flat());
-  });
+void AdamW::update(std::int64_t step, double lr, double limit, const Parameters& gradients,
+                   Parameters& parameters, StepSums& sums) {
+  check(!parameters.device().is_cpu(), "AdamW: updates with sums run on CUDA only");
+  const AdamWFactors now = factors(step, lr, limit);
+  copy_bytes(factors_.device(), factors_.raw(), kCpu, &now, sizeof now);
+  if constexpr (kHasCuda) {
+    clipped_adamw_update(Cuda{}, factors_, gradients.flat(), parameters.flat(), m_.flat(),
+                         v_.flat(), sums.tensor());
+  }
 }
 
 double warmup_rate(double lr, std::int64_t step, std::int64_t warmup) {
@@ -44,7 +66,8 @@ double global_norm(const Parameters& gradients) {
 void clip(Parameters& gradients, double norm, double limit) {
   if (!(norm > limit)) return;
   const auto factor = static_cast<float>(limit / norm);
-  on_device(gradients.device(), [&](auto device) { scale_all(device, gradients.flat(), factor); });
+  float* g = gradients.flat().data<float>();
+  for (std::int64_t i = 0; i < gradients.flat().numel(); ++i) g[i] *= factor;
 }
 
 }  // namespace hax

@@ -25,9 +25,4 @@ double square_sum(Cpu, const Tensor& x) {
   return total;
 }
 
-void scale_all(Cpu, Tensor& x, float factor) {
-  float* values = x.data<float>();
-  for (std::int64_t i = 0; i < x.numel(); ++i) values[i] *= factor;
-}
-
 }  // namespace hax

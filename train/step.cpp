@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 
 #include "engine/denormals.h"
@@ -10,6 +11,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
 #include "train/optimizer.h"
+#include "train/pack_step.h"
 
 namespace hax {
 namespace {
@@ -19,31 +21,13 @@ struct SequenceResult {
   double lm_loss = 0, gate_loss = 0, accuracy = 0;
 };
 
-struct Divisors {
-  double targets = 1, sequences = 1;
-};
-
-Divisors divisors_of(const Batch& batch) {
-  check(batch.target_rows.numel() > 0, "the batch has no token to predict");
-  return {static_cast<double>(batch.target_rows.numel()),
-          static_cast<double>(batch.sequences.count())};
-}
-
-// The accuracy of every target by itself.
-void write_hits(const Tensor& logits, const Tensor& labels, std::vector<double>& hits,
-                std::size_t first) {
-  const std::vector<std::int64_t> ones(static_cast<std::size_t>(labels.numel()), 1);
-  const Tensor each = sample_accuracy(logits, labels, Sequences::of_lengths(ones));
-  std::ranges::copy(each.values<double>(), hits.begin() + static_cast<std::ptrdiff_t>(first));
-}
-
 // One sequence, forward and (with gradient leaves) backward, while its activations are in cache.
 SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batch& batch,
                             std::int64_t index, const RandomInputs& random,
                             const Divisors& divisors, double gate_loss_weight, bool training,
                             std::vector<double>* hits = nullptr) {
   const Batch one = batch.slice(index, index + 1);
-  const auto first_target = static_cast<std::size_t>(batch.target_samples.begin(index));
+  const std::int64_t first_target = batch.target_samples.begin(index);
   SequenceResult result;
   const ForwardContext context{.parameters = leaves,
                                .random = random,
@@ -57,7 +41,10 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   if (one.target_rows.numel() > 0) {
     result.accuracy =
         sample_accuracy(out.logits.value(), one.target_labels, one.target_samples).item();
-    if (hits != nullptr) write_hits(out.logits.value(), one.target_labels, *hits, first_target);
+    if (hits != nullptr) {
+      std::ranges::copy(hits_of(out.logits.value(), one.target_labels),
+                        hits->begin() + first_target);
+    }
   }
   Var loss = lm;
   if (out.aux_loss.defined()) {
@@ -68,36 +55,29 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   return result;
 }
 
-// The whole batch as one pack, as a device wants it. Nothing waits for the device before all of the
-// work is queued.
-StepResult run_pack(const Model& model, const Leaves& leaves, const Batch& batch,
-                    const RandomInputs& random, double gate_loss_weight, bool training) {
-  const Divisors divisors = divisors_of(batch);
-  const ForwardContext context{.parameters = leaves,
-                               .random = random,
-                               .sequences = batch.sequences,
-                               .training = training,
-                               .sequences_in_batch = divisors.sequences};
-  const ForwardResult out = model.forward(context, batch.tokens, batch.target_rows);
-  const Var lm = cross_entropy(out.logits, batch.target_labels, divisors.targets);
-  const Tensor accuracy =
-      sample_accuracy(out.logits.value(), batch.target_labels, batch.target_samples);
-  const Var loss = out.aux_loss.defined() ? add(lm, scale(out.aux_loss, gate_loss_weight)) : lm;
-  if (training) backward(loss);
+// The whole batch as one pack where the parameters are.
+StepResult run_pack(const PackContext& context, const Batch& batch) {
+  StepSums sums(context.leaves.device());
+  queue_pack(context, batch, 0, sums);
+  return result_of(sums.read(), {batch}, context.gate_loss_weight);
+}
 
-  StepResult result{.lm_loss = lm.value().item(),
-                    .gate_loss = out.aux_loss.defined() ? out.aux_loss.value().item() : 0,
-                    .targets = batch.target_rows.numel(),
-                    .tokens = batch.sequences.tokens()};
-  const Tensor shares = accuracy.to(kCpu);
-  for (std::int64_t s = 0; s < batch.count(); ++s) {
-    if (batch.target_samples.length(s) == 0) continue;
-    result.accuracy += shares.data<double>()[s];
-    ++result.samples;
+// In packs of so many tokens that no batch of an evaluation asks for much memory.
+StepResult evaluate_packs(const PackContext& context, const Batch& batch,
+                          std::vector<double>* hits) {
+  constexpr std::int64_t kTokens = 65536;
+  StepSums sums(context.leaves.device());
+  for (std::int64_t first = 0, last = 0; first < batch.count(); first = last) {
+    do {
+      ++last;
+    } while (last < batch.count() &&
+             batch.sequences.end(last) - batch.sequences.begin(first) <= kTokens);
+    const Batch pack = batch.slice(first, last);
+    const Tensor logits = queue_pack(context, pack, first, sums);
+    if (hits != nullptr)
+      std::ranges::copy(hits_of(logits, pack.target_labels), std::back_inserter(*hits));
   }
-  result.accuracy /= static_cast<double>(result.samples);
-  result.loss = result.lm_loss + gate_loss_weight * result.gate_loss;
-  return result;
+  return result_of(sums.read(), {batch}, 0);
 }
 
 // Runs body(g) for every shard that has sequences, on the threads there are. A shard alone runs on
@@ -156,8 +136,9 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
                           Parameters& gradients) {
   if (!parameters.device().is_cpu()) {
     fill(gradients.flat(), 0);
-    return run_pack(model, Leaves(parameters, gradients), batch, random, options.gate_loss_weight,
-                    true);
+    return run_pack({model, Leaves(parameters, gradients), random, divisors_of(batch),
+                     options.gate_loss_weight, true},
+                    batch);
   }
   const Divisors divisors = divisors_of(batch);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, options.shards);
@@ -184,7 +165,9 @@ StepResult evaluate_batch(const Model& model, const Parameters& parameters, cons
                           std::vector<double>* hits) {
   if (!parameters.device().is_cpu()) {
     const NoGrad no_grad;
-    return run_pack(model, Leaves(parameters), batch, random, 0, false);
+    if (hits != nullptr) hits->clear();
+    return evaluate_packs({model, Leaves(parameters), random, divisors_of(batch), 0, false}, batch,
+                          hits);
   }
   const Divisors divisors = divisors_of(batch);
   if (hits != nullptr) hits->assign(static_cast<std::size_t>(batch.target_rows.numel()), 0);
