@@ -14,14 +14,15 @@
 
 namespace hax {
 
-/// Items 0..count-1 in at most kMost contiguous pieces of at least `least` items (one piece when
-/// there are fewer). Where they are cut depends on the numbers given alone, never on threads: sums
-/// over pieces, taken in order, are the same on every machine.
+/// Items 0..count-1 in at most kMost contiguous pieces of at least `least` >= 0 items (one piece
+/// when there are fewer). Where they are cut depends on the numbers given alone, never on threads:
+/// sums over pieces, taken in order, are the same on every machine.
 class Pieces {
  public:
   static constexpr std::int64_t kMost = 8;
   Pieces(std::int64_t count, std::int64_t least)
-      : count_(count), number_(std::clamp<std::int64_t>(count / least, 1, kMost)) {}
+      : count_(count),
+        number_(std::clamp<std::int64_t>(count / std::max<std::int64_t>(least, 1), 1, kMost)) {}
 
   std::int64_t number() const { return number_; }
   std::int64_t begin(std::int64_t piece) const { return count_ * piece / number_; }

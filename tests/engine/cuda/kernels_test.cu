@@ -264,6 +264,9 @@ TEST_CASE("cuda: a grid without blocks is no launch, every other one counts") {
 }
 
 TEST_CASE("cuda: storage types that kernels do not have are refused by name") {
-  CHECK(error_of([] { visit_storage("op", DType::float64, []<class T>() {}); }) ==
-        "op: float64 tensors on cuda, expected float32 or bfloat16");
+  const auto storage = []<class T>(T* = nullptr) {};
+  const auto visit = [&] {
+    visit_storage("op", DType::float64, [&]<class T>() { storage.template operator()<T>(); });
+  };
+  CHECK(error_of(visit) == "op: float64 tensors on cuda, expected float32 or bfloat16");
 }
