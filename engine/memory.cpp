@@ -37,17 +37,31 @@ auto on(Device device, OnCpu on_cpu, [[maybe_unused]] OnCuda on_cuda) {
 
 }  // namespace
 
-void* allocate(Device device, std::size_t bytes) {
+std::string asker_of(const std::source_location& where) {
+  const std::string_view path = where.file_name();
+  constexpr std::string_view kOps = "ops/";
+  const std::size_t at = path.rfind(kOps);
+  if (at == std::string_view::npos || (at > 0 && path[at - 1] != '/')) return "a tensor";
+  const std::string_view rest = path.substr(at + kOps.size());
+  const std::size_t end = rest.find('/');
+  if (path.substr(0, at).ends_with("tests/") || end == std::string_view::npos) return "a tensor";
+  return std::string(rest.substr(0, end));
+}
+
+void* allocate(Device device, std::size_t bytes, const std::source_location& where) {
   return on(
       device,
       [&] {
         void* block = cpu_pool().allocate(bytes);
-        check(block != nullptr,
-              "out of memory: a tensor needs {} bytes; use a smaller batch or model", bytes);
+        if (block == nullptr) {
+          throw OutOfMemory(
+              fmt::format("out of memory: {} needs {} bytes; use a smaller batch or model",
+                          asker_of(where), bytes));
+        }
         MemoryTrace::note_taken(block, bytes);
         return block;
       },
-      [&](auto) { return cuda::allocate(bytes); });
+      [&](auto) { return cuda::allocate(bytes, where); });
 }
 
 void deallocate(Device device, void* memory, std::size_t bytes) noexcept {

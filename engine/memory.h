@@ -4,14 +4,27 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
+#include <string>
 
+#include "engine/check.h"
 #include "engine/device.h"
 
 namespace hax {
 
-/// `bytes` of uninitialised memory, aligned to 64 bytes. Throws Error when the system has none
-/// left, even after the cached blocks were returned to it.
-void* allocate(Device device, std::size_t bytes);
+/// No memory is left. The message names what asked for how much, and on CUDA what there is.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The op in whose folder a request stands; "a tensor" for requests of anything else.
+std::string asker_of(const std::source_location& where);
+
+/// `bytes` of uninitialised memory, aligned to 64 bytes. Throws OutOfMemory, naming who asks by
+/// `where`, when the system has none left, even after the cached blocks were returned to it.
+void* allocate(Device device, std::size_t bytes,
+               const std::source_location& where = std::source_location::current());
 /// Gives memory of allocate() back to the pool. `bytes` as it was asked for.
 void deallocate(Device device, void* memory, std::size_t bytes) noexcept;
 /// Copies between or within devices; the ranges may overlap.

@@ -78,6 +78,11 @@ Tensor Sequences::derived_on(Device device, const char* name,
   return derived;
 }
 
+void Sequences::keep(const char* name, const Tensor& derived) const {
+  const std::scoped_lock lock(data_->mutex);
+  data_->derived[name] = derived;
+}
+
 void Sequences::require_tokens(const char* op, std::int64_t rows) const {
   check(rows == tokens(), "{}: {} rows for a pack of {} tokens", op, rows, tokens());
 }

@@ -42,6 +42,8 @@ class Sequences {
   /// uploaded once, then kept with the pack under `name`.
   Tensor derived_on(Device device, const char* name,
                     const std::function<std::vector<std::int32_t>()>& make) const;
+  /// Keeps what was uploaded elsewhere as what derived_on() gives for `name`.
+  void keep(const char* name, const Tensor& derived) const;
   /// The pack of sequences first..last alone.
   Sequences slice(std::int64_t first, std::int64_t last) const;
   /// The pack in which every sequence is followed by what `later` holds of it. Throws Error unless

@@ -12,8 +12,8 @@
 namespace hax {
 
 struct Tensor::Storage {
-  Storage(Device where, std::size_t size)
-      : device(where), bytes(size), memory(allocate(where, size)) {}
+  Storage(Device on, std::size_t size, const std::source_location& where)
+      : device(on), bytes(size), memory(allocate(on, size, where)) {}
   ~Storage() { deallocate(device, memory, bytes); }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -23,7 +23,7 @@ struct Tensor::Storage {
   void* memory;
 };
 
-Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
+Tensor Tensor::empty(Shape shape, DType dtype, Device device, const std::source_location& where) {
   Tensor tensor;
   tensor.numel_ = shape.numel();
   check(tensor.numel_ <= std::numeric_limits<std::int64_t>::max() / size_of(dtype),
@@ -32,16 +32,17 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   tensor.storage_ = std::allocate_shared<Storage>(Recycled<Storage>(), device,
-                                                  static_cast<std::size_t>(tensor.bytes()));
+                                                  static_cast<std::size_t>(tensor.bytes()), where);
   return tensor;
 }
 
-Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
-  return full(shape, 0.0, dtype, device);
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device, const std::source_location& where) {
+  return full(shape, 0.0, dtype, device, where);
 }
 
-Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
-  Tensor tensor = empty(shape, dtype, device);
+Tensor Tensor::full(Shape shape, double value, DType dtype, Device device,
+                    const std::source_location& where) {
+  Tensor tensor = empty(shape, dtype, device, where);
   fill(tensor, value);
   return tensor;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <source_location>
 #include <span>
 #include <vector>
 
@@ -19,9 +20,13 @@ namespace hax {
 class Tensor {
  public:
   Tensor() = default;
-  static Tensor empty(Shape shape, DType dtype = DType::float32, Device device = kCpu);
-  static Tensor zeros(Shape shape, DType dtype = DType::float32, Device device = kCpu);
-  static Tensor full(Shape shape, double value, DType dtype = DType::float32, Device device = kCpu);
+  /// Throws OutOfMemory, which names the op that asked, when there is no room.
+  static Tensor empty(Shape shape, DType dtype = DType::float32, Device device = kCpu,
+                      const std::source_location& where = std::source_location::current());
+  static Tensor zeros(Shape shape, DType dtype = DType::float32, Device device = kCpu,
+                      const std::source_location& where = std::source_location::current());
+  static Tensor full(Shape shape, double value, DType dtype = DType::float32, Device device = kCpu,
+                     const std::source_location& where = std::source_location::current());
   /// A CPU tensor with a copy of `values`, in row-major order. Throws Error unless the counts
   /// agree.
   template <class T>

@@ -9,7 +9,7 @@ namespace {
 Tensor room_for(std::int64_t rows, const Tensor& like) {
   std::vector<std::int64_t> sizes{rows};
   for (int axis = 1; axis < like.rank(); ++axis) sizes.push_back(like.size(axis));
-  return Tensor::empty(Shape(std::span<const std::int64_t>(sizes)), like.dtype());
+  return Tensor::empty(Shape(std::span<const std::int64_t>(sizes)), like.dtype(), like.device());
 }
 
 Tensor first_rows(const Tensor& tensor, std::int64_t rows) {

@@ -4,23 +4,13 @@
 
 #include "ops/embedding/embedding.h"
 #include "ops/join_rows/join_rows.h"
+#include "ops/select_rows/select_rows.h"
 
 namespace hax {
 namespace {
 
-template <class T>
 Tensor pick(const Tensor& from, const Tensor& rows) {
-  Tensor picked = Tensor::empty(rows.shape(), from.dtype());
-  const T* in = from.data<T>();
-  T* out = picked.data<T>();
-  for (const std::int32_t row : rows.values<std::int32_t>()) *out++ = in[row];
-  return picked;
-}
-
-Tensor pick_any(const Tensor& from, const Tensor& rows) {
-  if (!from.defined()) return {};
-  if (from.dtype() == DType::int64) return pick<std::int64_t>(from, rows);
-  return from.dtype() == DType::float64 ? pick<double>(from, rows) : pick<float>(from, rows);
+  return from.defined() ? select_rows(from, rows) : Tensor{};
 }
 
 }  // namespace
@@ -84,13 +74,14 @@ Sequences surviving_sequences(const Sequences& joined, const Tensor& rows) {
 }
 
 KeyMemory surviving(const KeyMemory& joined, const KeySet& keys) {
-  const Tensor rows = surviving_rows(keys);
+  // How many survive decides sizes, so the host must know.
+  const Tensor rows = surviving_rows(to_device(keys, kCpu));
   return {surviving_sequences(joined.sequences, rows),
-          pick_any(joined.position, rows),
+          pick(joined.position, rows),
           embedding(joined.K, rows),
           embedding(joined.V, rows),
-          pick_any(joined.score, rows),
-          pick_any(joined.key_bin, rows)};
+          pick(joined.score, rows),
+          pick(joined.key_bin, rows)};
 }
 
 }  // namespace hax

@@ -11,7 +11,7 @@ namespace hax {
 /// Rows of keys, those of a piece or those kept from earlier ones. M rows over all sequences.
 struct KeyMemory {
   Sequences sequences;  ///< which rows belong to which sequence
-  Tensor position;      ///< int64 [M], in the whole sequence, increasing
+  Tensor position;      ///< int64 [M], in the whole sequence, increasing; always on the CPU
   Var K, V;             ///< [M, N], [M, E]
   Tensor score;         ///< [M], key selection only
   Tensor key_bin;       ///< int64 [M], hashing only

@@ -71,7 +71,9 @@ void Model::require_continuable(const ForwardContext& context) const {
 ForwardResult Model::forward(const ForwardContext& context, const Tensor& tokens,
                              const Tensor& rows) const {
   context.sequences.require_tokens("model", tokens.numel());
-  if (context.state == nullptr) return run_blocks(context, tokens, rows);
+  if (context.state == nullptr) {  // else the host still counts with them
+    return run_blocks(context, tokens, to_device(rows, context.parameters.device()));
+  }
 
   require_continuable(context);
   ModelState next = *context.state;  // so that an error leaves the caller's as it was

@@ -70,8 +70,14 @@ std::int64_t ParamTable::count() const {
   return sum;
 }
 
-Parameters::Parameters(const ParamTable& table, DType dtype)
-    : specs_(table.specs()), flat_(Tensor::zeros({table.flat_size()}, dtype)) {}
+Parameters::Parameters(const ParamTable& table, DType dtype, Device device)
+    : specs_(table.specs()), flat_(Tensor::zeros({table.flat_size()}, dtype, device)) {}
+
+Parameters Parameters::to(Device device) const {
+  Parameters there = *this;
+  there.flat_ = flat_.to(device);
+  return there;
+}
 
 Tensor Parameters::view(std::size_t index) const {
   const ParamSpec& spec = specs_.at(index);
@@ -86,6 +92,11 @@ Tensor Parameters::find(std::string_view name) const {
 }
 
 void Parameters::initialize(std::uint64_t seed) {
+  if (!device().is_cpu()) {
+    Parameters drawn = to(kCpu);
+    drawn.initialize(seed);
+    return copy(flat_, drawn.flat());
+  }
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     Tensor tensor = view(i);
     draw(tensor, specs_[i].init,

@@ -67,7 +67,7 @@ class ParamTable {
 /// Values (or gradients, or moments) of all parameters of a table, as views of one flat tensor.
 class Parameters {
  public:
-  explicit Parameters(const ParamTable& table, DType dtype = DType::float32);
+  explicit Parameters(const ParamTable& table, DType dtype = DType::float32, Device device = kCpu);
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
   Tensor view(std::size_t index) const;
@@ -75,8 +75,11 @@ class Parameters {
   Tensor find(std::string_view name) const;
   Tensor& flat() { return flat_; }
   const Tensor& flat() const { return flat_; }
+  Device device() const { return flat_.device(); }
+  /// The same parameters on another device; shares the numbers when they are there already.
+  Parameters to(Device device) const;
   /// Draws the initial values; a parameter's draw depends on the seed and its name only, so that
-  /// equal parts of different architectures start equal.
+  /// equal parts of different architectures start equal. Drawn on the CPU, so equal on all devices.
   void initialize(std::uint64_t seed);
 
  private:
@@ -100,6 +103,7 @@ class Leaves {
     return id.exists() ? vars_[static_cast<std::size_t>(id.index)] : none_;
   }
   DType dtype() const { return dtype_; }
+  Device device() const { return vars_.at(0).device(); }
 
  private:
   std::vector<Var> vars_;

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "engine/dispatch.h"
 #include "models/rows.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/full_attention/full_attention.h"
@@ -13,49 +12,10 @@
 #include "ops/ranking_loss/ranking_loss.h"
 #include "ops/reshape/reshape.h"
 #include "ops/running_sum/running_sum.h"
+#include "ops/select_rows/select_rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 
 namespace hax {
-namespace {
-
-// [T, N] beside [T, N] -> [T, 2N].
-Tensor beside(const Tensor& left, const Tensor& right) {
-  const std::int64_t rows = left.size(0), width = left.size(1);
-  Tensor both = Tensor::empty({rows, 2 * width}, left.dtype());
-  visit_float(left.dtype(), [&]<class T>() {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      T* out = both.data<T>() + r * 2 * width;
-      std::copy_n(left.data<T>() + r * width, width, out);
-      std::copy_n(right.data<T>() + r * width, width, out + width);
-    }
-  });
-  return both;
-}
-
-// The score features of the candidate keys. A candidate may lie in a sequence's padding (fixtures
-// of the released code): its key is the zero vector and its running sum is the last one of the
-// sequence.
-Tensor candidate_features(const Tensor& features, const Candidates& candidates,
-                          const Sequences& sequences) {
-  const std::int64_t width = features.size(1);
-  Tensor picked = Tensor::empty({candidates.positions.numel(), width}, features.dtype());
-  visit_float(features.dtype(), [&]<class T>() {
-    for (std::int64_t s = 0; s < sequences.count(); ++s) {
-      for (std::int64_t c = candidates.groups.begin(s); c < candidates.groups.end(s); ++c) {
-        const std::int64_t position = candidates.positions.data<std::int32_t>()[c];
-        const bool padding = position >= sequences.length(s);
-        const std::int64_t row =
-            sequences.begin(s) + (padding ? sequences.length(s) - 1 : position);
-        T* out = picked.data<T>() + c * width;
-        std::copy_n(features.data<T>() + row * width, width, out);
-        if (padding) std::fill_n(out, width / 2, T(0));
-      }
-    }
-  });
-  return picked;
-}
-
-}  // namespace
 
 SparseMixer::SparseMixer(const ModelConfig& config, int layer, const std::string& prefix,
                          ParamTable& table)
@@ -158,13 +118,14 @@ SparseMixer::Scores SparseMixer::score_keys(const ForwardContext& context, const
 Var SparseMixer::train_scores(const ForwardContext& context, const Scores& scored, const Tensor& Q,
                               const Tensor& K) const {
   const Scope scope("ranking");
-  const Candidates candidates = context.random.candidates(
+  Candidates candidates = context.random.candidates(
       layer_, context.sequences, context.first_sequence, config_.keys_per_component());
+  candidates.positions = candidates.positions.to(Q.device());
   const Tensor target =
       ranking_target(Q, K, candidates.positions, candidates.groups, context.sequences);
   if (context.trace) (*context.trace)[static_cast<std::size_t>(layer_)].rank_target = target;
-  const Var scores =
-      score(context, candidate_features(scored.features, candidates, context.sequences));
+  const Var scores = score(context, candidate_features(scored.features, candidates.positions,
+                                                       candidates.groups, context.sequences));
   return ranking_loss(reshape(scores, {scores.size(0)}), target, candidates.groups,
                       context.sequences_in_batch);
 }
@@ -173,7 +134,8 @@ Tensor SparseMixer::bins(const ForwardContext& context, const Tensor& x,
                          CarriedMean* carried) const {
   const LshRule rule = config_.uses("argmax_lsh") ? LshRule::argmax : LshRule::sign_bits;
   const Tensor hash =
-      context.random.hash(layer_, config_.state_size, config_.hash_columns(), x.dtype());
+      context.random.hash(layer_, config_.state_size, config_.hash_columns(), x.dtype())
+          .to(x.device());
   return lsh_bins(x, hash, context.sequences, rule, config_.center(), config_.norm_mode, carried);
 }
 

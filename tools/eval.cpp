@@ -24,7 +24,7 @@ struct EvalFlags {
 // The flags that choose data; everything else is in the checkpoint.
 bool chooses_data(std::string_view name) {
   for (const char* wanted : {"contexts", "keys", "values", "levels", "data_dir", "valid_samples",
-                             "test_samples", "seed", "threads"}) {
+                             "test_samples", "seed", "threads", "device"}) {
     if (name == wanted) return true;
   }
   return false;
@@ -70,7 +70,7 @@ void run_eval(const EvalFlags& flags) {
   const Split split = parse_split(flags.split);
   const TrainOptions options = task_options(flags);
   if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
-  const LoadedModel loaded = load_model(flags.checkpoint);
+  const LoadedModel loaded = load_model(flags.checkpoint, parse_device(options.device));
   const std::unique_ptr<Task> task = open_task(options);
   check_usage(task->vocab_size() <= loaded.model->config().vocab_size,
               "the task has {} tokens, the model in {} only {}", task->vocab_size(),

@@ -15,6 +15,7 @@ namespace {
 struct VerifyOptions {
   std::vector<std::string> files;
   std::optional<double> tolerance;  // by default that of the precision
+  std::string device = "cpu";
   bool float64 = false;
   bool verbose = false;
 };
@@ -34,8 +35,8 @@ void print_all(const char* how, const std::vector<FixtureError>& errors) {
 bool verify_file(const std::string& path, const VerifyOptions& options) {
   const std::string name = std::filesystem::path(path).stem().string();
   try {
-    const FixtureReport report =
-        check_fixture(path, options.float64 ? DType::float64 : DType::float32);
+    const FixtureReport report = check_fixture(
+        path, options.float64 ? DType::float64 : DType::float32, parse_device(options.device));
     const double tolerance = tolerance_for(options, report);
     const FixtureError all = worst_of(report.all_rows), training = worst_of(report.as_training);
     const bool ok = all.error <= tolerance && training.error <= tolerance;
@@ -57,6 +58,8 @@ void run_verify(const VerifyOptions& options) {
   if (const auto tol = options.tolerance) {
     check_usage(std::isfinite(*tol) && *tol > 0, "--tol {}: expected a positive number", *tol);
   }
+  check_usage(parse_device(options.device).is_cpu() || !options.float64,
+              "--float64 runs on the CPU only; leave out --device {}", options.device);
   std::size_t passed = 0;
   for (const std::string& path : options.files) passed += verify_file(path, options) ? 1 : 0;
   fmt::print("{} of {} files within tolerance\n", passed, options.files.size());
@@ -73,6 +76,8 @@ void add_verify_command(CLI::App& app) {
   command->add_option("--tol", options->tolerance,
                       "largest accepted error (default 1e-4; with --float64 1e-6, or 1e-9 for "
                       "files stored as float64)");
+  command->add_option("--device", options->device, "cpu (or cuda in a build with it)")
+      ->capture_default_str();
   command->add_flag("--float64", options->float64, "compute in double precision");
   command->add_flag("--verbose", options->verbose, "print every compared tensor");
   command->callback([options] { run_verify(*options); });

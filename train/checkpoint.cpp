@@ -71,7 +71,8 @@ void write_folder(const fs::path& folder, F&& write) {
   }
 }
 
-SafeTensors named(const Parameters& parameters) {
+SafeTensors named(const Parameters& anywhere) {
+  const Parameters parameters = anywhere.to(kCpu);
   SafeTensors file;
   file.metadata["format"] = "pt";  // what other readers of the format expect to see
   for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
@@ -109,12 +110,13 @@ void refuse_surplus(const fs::path& path, const SafeTensors& file, const Paramet
   }
 }
 
-LoadedModel load_folder(const fs::path& folder, const fs::path& weights) {
+LoadedModel load_folder(const fs::path& folder, const fs::path& weights, Device device = kCpu) {
   const fs::path config = folder / "config.json";
   LoadedModel loaded;
   loaded.folder = folder;
   loaded.model = std::make_unique<Model>(parse_config(read_file(config), config.string()));
-  loaded.parameters = std::make_unique<Parameters>(loaded.model->parameters());
+  loaded.parameters =
+      std::make_unique<Parameters>(loaded.model->parameters(), DType::float32, device);
   const SafeTensors file = read_safetensors(weights);
   read_parameters(weights, file, "", *loaded.parameters);
   refuse_surplus(weights, file, *loaded.parameters);
@@ -160,16 +162,16 @@ void save_run(const fs::path& folder, const Model& model, const Parameters& para
   });
 }
 
-LoadedModel load_model(const fs::path& path) {
+LoadedModel load_model(const fs::path& path, Device device) {
   check(fs::exists(path) || fs::exists(existing_checkpoint(path)),
         "checkpoint {} does not exist; give a run folder, a checkpoint folder or a "
         "model.safetensors file",
         path.string());
-  if (fs::is_regular_file(path)) return load_folder(path.parent_path(), path);
+  if (fs::is_regular_file(path)) return load_folder(path.parent_path(), path, device);
   for (const fs::path& folder : {path, path / "best", path / "last"}) {
     const fs::path found = existing_checkpoint(folder);
     if (fs::exists(found / "model.safetensors")) {
-      return load_folder(found, found / "model.safetensors");
+      return load_folder(found, found / "model.safetensors", device);
     }
   }
   throw Error(fmt::format(

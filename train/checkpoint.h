@@ -36,9 +36,9 @@ void save_run(const std::filesystem::path& folder, const Model& model, const Par
               const AdamW& optimizer, const RunState& state);
 
 /// Loads from a checkpoint folder, a run folder (its best model, else its last) or a
-/// model.safetensors file beside its config.json. Throws Error naming the first missing, surplus or
-/// misshapen tensor.
-LoadedModel load_model(const std::filesystem::path& path);
+/// model.safetensors file beside its config.json; its values are then on `device`. Throws Error
+/// naming the first missing, surplus or misshapen tensor.
+LoadedModel load_model(const std::filesystem::path& path, Device device = kCpu);
 /// Loads what save_run wrote into a model's parameters and optimiser.
 RunState load_run(const std::filesystem::path& folder, const Model& model, Parameters& parameters,
                   AdamW& optimizer);

@@ -23,6 +23,7 @@ struct Fixture {
   std::string path;
   SafeTensors file;
   DType dtype = DType::float32;
+  Device device = kCpu;
   std::int64_t count = 0, length = 0;  // B and L, at least 1
 
   bool has(const std::string& name) const { return file.tensors.contains(name); }
@@ -144,7 +145,7 @@ Batch batch_of(const Fixture& fixture) {
 // scalars are compared absolutely.
 double error_between(const Tensor& a, const Tensor& b, double floor = 0) {
   if (a.numel() != b.numel()) return kInfinity;
-  const Tensor x = a.to(DType::float64), y = b.to(DType::float64);
+  const Tensor x = a.to(kCpu).to(DType::float64), y = b.to(DType::float64);
   double worst = 0, scale = 0;
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double difference = std::abs(x.data<double>()[i] - y.data<double>()[i]);
@@ -215,7 +216,7 @@ class Comparison {
   void attended(const std::string& name, const KeySet& keys) {
     const std::int64_t length = fixture_.length;
     const Tensor& expected = fixture_.get(name, Kind::bytes, {fixture_.count, length, length});
-    const auto lists = to_lists(keys);
+    const auto lists = to_lists(to_device(keys, kCpu));
     double wrong = 0;
     for (std::int64_t s = 0; s < batch_.sequences.count(); ++s) {
       for (std::int64_t i = 0; i < batch_.sequences.length(s); ++i) {
@@ -263,7 +264,7 @@ Parameters parameters_of(const Fixture& fixture, const Model& model) {
   };
   // All of them before memory is requested for any.
   for (const ParamSpec& spec : model.parameters().specs()) value_of(spec);
-  Parameters parameters(model.parameters(), fixture.dtype);
+  Parameters parameters(model.parameters(), fixture.dtype, fixture.device);
   for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
     Tensor target = parameters.view(i);
     copy(target, value_of(parameters.specs()[i]).to(fixture.dtype));
@@ -280,7 +281,7 @@ Parameters parameters_of(const Fixture& fixture, const Model& model) {
 std::vector<FixtureError> check_all_rows(const Fixture& fixture, const Model& model,
                                          const Parameters& parameters, const Batch& batch,
                                          double weight) {
-  Parameters gradients(model.parameters(), fixture.dtype);
+  Parameters gradients(model.parameters(), fixture.dtype, fixture.device);
   const Leaves leaves(parameters, gradients);
   const GivenInputs random(fixture);
   std::vector<LayerTrace> traces;
@@ -295,7 +296,7 @@ std::vector<FixtureError> check_all_rows(const Fixture& fixture, const Model& mo
                                static_cast<double>(batch.target_rows.numel()));
   const Var loss = out.aux_loss.defined() ? add(lm, scale(out.aux_loss, weight)) : lm;
   const Tensor shares =
-      sample_accuracy(target_logits.value(), batch.target_labels, batch.target_samples);
+      sample_accuracy(target_logits.value(), batch.target_labels, batch.target_samples).to(kCpu);
   double accuracy = 0;
   for (const double share : shares.values<double>()) {
     accuracy += share / static_cast<double>(shares.numel());
@@ -315,7 +316,7 @@ std::vector<FixtureError> check_all_rows(const Fixture& fixture, const Model& mo
 std::vector<FixtureError> check_as_training(const Fixture& fixture, const Model& model,
                                             const Parameters& parameters, const Batch& batch,
                                             double weight) {
-  Parameters gradients(model.parameters(), fixture.dtype);
+  Parameters gradients(model.parameters(), fixture.dtype, fixture.device);
   const GivenInputs random(fixture);
   const StepResult result =
       step_gradients(model, parameters, batch, random, {.gate_loss_weight = weight}, gradients);
@@ -335,8 +336,8 @@ std::vector<FixtureError> check_as_training(const Fixture& fixture, const Model&
   return comparison.errors;
 }
 
-Fixture open_fixture(const std::string& path, DType dtype) {
-  Fixture fixture{path, read_safetensors(path), dtype};
+Fixture open_fixture(const std::string& path, DType dtype, Device device) {
+  Fixture fixture{path, read_safetensors(path), dtype, device};
   // Something else in this format is told apart by its first missing piece, the configuration.
   fixture.meta("config");
   const Tensor& tokens = fixture.get("tokens", Kind::integer);
@@ -362,9 +363,9 @@ FixtureReport compare(const Fixture& fixture) {
 
 }  // namespace
 
-FixtureReport check_fixture(const std::string& path, DType dtype) {
+FixtureReport check_fixture(const std::string& path, DType dtype, Device device) {
   try {
-    return compare(open_fixture(path, dtype));
+    return compare(open_fixture(path, dtype, device));
   } catch (const Error& error) {
     // What an op says about a token or a candidate does not know of the file it came from.
     if (std::string_view(error.what()).find(path) != std::string_view::npos) throw;

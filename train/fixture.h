@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/dtype.h"
 
 namespace hax {
@@ -24,11 +25,12 @@ struct FixtureReport {
 };
 
 /// Builds the model of a fixture file from its metadata, runs forward and backward on its tokens,
-/// hash matrices and candidates in `dtype`, and compares logits, layer outputs, losses, attended
-/// sets, scores, ranking targets and the gradient of every parameter. Throws Error naming
-/// `path` when the file is not such a fixture: a tensor is missing or of another type or shape than
-/// the configuration asks for, or a token or candidate is out of range.
-FixtureReport check_fixture(const std::string& path, DType dtype);
+/// hash matrices and candidates in `dtype` on `device` (float32 on CUDA), and compares logits,
+/// layer outputs, losses, attended sets, scores, ranking targets and the gradient of every
+/// parameter. Throws Error naming `path` when the file is not such a fixture: a tensor is missing
+/// or of another type or shape than the configuration asks for, or a token or candidate is out of
+/// range.
+FixtureReport check_fixture(const std::string& path, DType dtype, Device device = kCpu);
 
 /// The largest error; NaN counts as infinite.
 FixtureError worst_of(const std::vector<FixtureError>& errors);

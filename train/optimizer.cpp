@@ -3,33 +3,51 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/dispatch.h"
+#include "engine/memory.h"
+#include "train/optimizer_kernels.h"
+
 namespace hax {
 
-AdamW::AdamW(const ParamTable& table, AdamWOptions options)
-    : options_(options), m_(table), v_(table) {}
+AdamW::AdamW(const ParamTable& table, AdamWOptions options, Device device)
+    : options_(options), m_(table, DType::float32, device), v_(table, DType::float32, device) {
+  if (!device.is_cpu()) {
+    factors_ = Tensor::empty({std::int64_t{sizeof(AdamWFactors)}}, DType::uint8, device);
+  }
+}
+
+AdamWFactors AdamW::factors(std::int64_t step, double lr, double limit) const {
+  const auto t = static_cast<double>(step);
+  // lr m_hat / (sqrt(v_hat) + eps), with both bias corrections moved into two scalars.
+  return {.b1 = static_cast<float>(options_.beta1),
+          .b2 = static_cast<float>(options_.beta2),
+          .rest1 = static_cast<float>(1 - options_.beta1),
+          .rest2 = static_cast<float>(1 - options_.beta2),
+          .rate = static_cast<float>(lr / (1 - std::pow(options_.beta1, t))),
+          .root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+          .eps = static_cast<float>(options_.eps),
+          .keep = static_cast<float>(1 - lr * options_.weight_decay),
+          .limit = limit};
+}
 
 void AdamW::update(std::int64_t step, double lr, const Parameters& gradients,
                    Parameters& parameters) {
-  const auto t = static_cast<double>(step);
-  const auto b1 = static_cast<float>(options_.beta1), b2 = static_cast<float>(options_.beta2);
-  const auto rest1 = static_cast<float>(1 - options_.beta1);
-  const auto rest2 = static_cast<float>(1 - options_.beta2);
-  // lr m_hat / (sqrt(v_hat) + eps), with both bias corrections moved into two scalars.
-  const auto rate = static_cast<float>(lr / (1 - std::pow(options_.beta1, t)));
-  const auto root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t)));
-  const auto eps = static_cast<float>(options_.eps);
-  const auto keep = static_cast<float>(1 - lr * options_.weight_decay);
+  if (!parameters.device().is_cpu()) {
+    StepSums sums(parameters.device());
+    return update(step, lr, 0, gradients, parameters, sums);
+  }
+  adamw_update(Cpu{}, factors(step, lr, 0), gradients.flat(), parameters.flat(), m_.flat(),
+               v_.flat());
+}
 
-  const float* g = gradients.flat().data<float>();
-  float* p = parameters.flat().data<float>();
-  float* m = m_.flat().data<float>();
-  float* v = v_.flat().data<float>();
-  const std::int64_t count = parameters.flat().numel();
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) {
-    m[i] = b1 * m[i] + rest1 * g[i];
-    v[i] = b2 * v[i] + rest2 * g[i] * g[i];
-    p[i] = p[i] * keep - rate * m[i] / (std::sqrt(v[i]) * root + eps);
+void AdamW::update(std::int64_t step, double lr, double limit, const Parameters& gradients,
+                   Parameters& parameters, StepSums& sums) {
+  check(!parameters.device().is_cpu(), "AdamW: updates with sums run on CUDA only");
+  const AdamWFactors now = factors(step, lr, limit);
+  copy_bytes(factors_.device(), factors_.raw(), kCpu, &now, sizeof now);
+  if constexpr (kHasCuda) {
+    clipped_adamw_update(Cuda{}, factors_, gradients.flat(), parameters.flat(), m_.flat(),
+                         v_.flat(), sums.tensor());
   }
 }
 
@@ -40,7 +58,8 @@ double warmup_rate(double lr, std::int64_t step, std::int64_t warmup) {
 
 double global_norm(const Parameters& gradients) {
   double square = 0;
-  for (const float g : gradients.flat().values<float>()) square += static_cast<double>(g) * g;
+  on_device(gradients.device(),
+            [&](auto device) { square = square_sum(device, gradients.flat()); });
   return std::sqrt(square);
 }
 

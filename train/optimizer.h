@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/parameters.h"
+#include "train/step_sums.h"
 
 namespace hax {
 
@@ -9,15 +10,22 @@ struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
 };
 
-/// First and second moments of every parameter. float32.
+struct AdamWFactors;
+
+/// First and second moments of every parameter, where these are. float32.
 class AdamW {
  public:
-  AdamW(const ParamTable& table, AdamWOptions options = {});
+  AdamW(const ParamTable& table, AdamWOptions options = {}, Device device = kCpu);
 
   /// One update with learning rate `lr`; `step` counts from 1:
   ///     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
   ///     p = p (1 - lr wd) - lr (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps)
   void update(std::int64_t step, double lr, const Parameters& gradients, Parameters& parameters);
+  /// The same on CUDA with the gradients clipped to a norm of `limit` (0: not), queued without
+  /// waiting. Puts the gradients' square sum into `sums`; when that or a loss there is not finite,
+  /// nothing is updated.
+  void update(std::int64_t step, double lr, double limit, const Parameters& gradients,
+              Parameters& parameters, StepSums& sums);
 
   Parameters& first_moments() { return m_; }
   Parameters& second_moments() { return v_; }
@@ -25,17 +33,21 @@ class AdamW {
   const Parameters& second_moments() const { return v_; }
 
  private:
+  AdamWFactors factors(std::int64_t step, double lr, double limit) const;
+
   AdamWOptions options_;
   Parameters m_, v_;
+  Tensor factors_;  // an AdamWFactors in device memory
 };
 
 /// Linear warm-up, then constant: lr min(1, step / warmup), step from 1. warmup 0: constant.
 double warmup_rate(double lr, std::int64_t step, std::int64_t warmup);
 
-/// Euclidean norm of all gradients together, summed in double from front to back.
+/// Euclidean norm of all gradients together, summed in double in a fixed order (on the CPU from
+/// front to back). Not finite when one of them is not.
 double global_norm(const Parameters& gradients);
 
-/// Scales the gradients so that their norm is at most `limit`, given their norm.
+/// Scales the gradients, on the CPU, so that their norm is at most `limit`, given their norm.
 void clip(Parameters& gradients, double norm, double limit);
 
 }  // namespace hax

@@ -159,8 +159,7 @@ void TrainOptions::validate() const {
   number("adam_eps", adam_eps, adam_eps > 0, "a positive number");
   check_usage(bsz * grad_acc <= INT64_MAX / kSteps,
               "--bsz {} x --grad_acc {}: too many sequences a step", bsz, grad_acc);
-  check_usage(parse_device(device).is_cpu(),
-              "--device {}: training does not run there yet; use --device cpu", device);
+  parse_device(device);
 }
 
 ModelConfig TrainOptions::model_config(std::int64_t vocab_needed) const {

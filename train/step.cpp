@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 
 #include "engine/denormals.h"
@@ -9,6 +10,8 @@
 #include "engine/parallel.h"
 #include "ops/cross_entropy/cross_entropy.h"
 #include "ops/elementwise/elementwise.h"
+#include "train/optimizer.h"
+#include "train/pack_step.h"
 
 namespace hax {
 namespace {
@@ -18,31 +21,13 @@ struct SequenceResult {
   double lm_loss = 0, gate_loss = 0, accuracy = 0;
 };
 
-struct Divisors {
-  double targets = 1, sequences = 1;
-};
-
-Divisors divisors_of(const Batch& batch) {
-  check(batch.target_rows.numel() > 0, "the batch has no token to predict");
-  return {static_cast<double>(batch.target_rows.numel()),
-          static_cast<double>(batch.sequences.count())};
-}
-
-// The accuracy of every target by itself.
-void write_hits(const Tensor& logits, const Tensor& labels, std::vector<double>& hits,
-                std::size_t first) {
-  const std::vector<std::int64_t> ones(static_cast<std::size_t>(labels.numel()), 1);
-  const Tensor each = sample_accuracy(logits, labels, Sequences::of_lengths(ones));
-  std::ranges::copy(each.values<double>(), hits.begin() + static_cast<std::ptrdiff_t>(first));
-}
-
 // One sequence, forward and (with gradient leaves) backward, while its activations are in cache.
 SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batch& batch,
                             std::int64_t index, const RandomInputs& random,
                             const Divisors& divisors, double gate_loss_weight, bool training,
                             std::vector<double>* hits = nullptr) {
   const Batch one = batch.slice(index, index + 1);
-  const auto first_target = static_cast<std::size_t>(batch.target_samples.begin(index));
+  const std::int64_t first_target = batch.target_samples.begin(index);
   SequenceResult result;
   const ForwardContext context{.parameters = leaves,
                                .random = random,
@@ -56,7 +41,10 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   if (one.target_rows.numel() > 0) {
     result.accuracy =
         sample_accuracy(out.logits.value(), one.target_labels, one.target_samples).item();
-    if (hits != nullptr) write_hits(out.logits.value(), one.target_labels, *hits, first_target);
+    if (hits != nullptr) {
+      std::ranges::copy(hits_of(out.logits.value(), one.target_labels),
+                        hits->begin() + first_target);
+    }
   }
   Var loss = lm;
   if (out.aux_loss.defined()) {
@@ -65,6 +53,31 @@ SequenceResult run_sequence(const Model& model, const Leaves& leaves, const Batc
   }
   if (training) backward(loss);
   return result;
+}
+
+// The whole batch as one pack where the parameters are.
+StepResult run_pack(const PackContext& context, const Batch& batch) {
+  StepSums sums(context.leaves.device());
+  queue_pack(context, batch, 0, sums);
+  return result_of(sums.read(), {batch}, context.gate_loss_weight);
+}
+
+// In packs of so many tokens that no batch of an evaluation asks for much memory.
+StepResult evaluate_packs(const PackContext& context, const Batch& batch,
+                          std::vector<double>* hits) {
+  constexpr std::int64_t kTokens = 65536;
+  StepSums sums(context.leaves.device());
+  for (std::int64_t first = 0, last = 0; first < batch.count(); first = last) {
+    do {
+      ++last;
+    } while (last < batch.count() &&
+             batch.sequences.end(last) - batch.sequences.begin(first) <= kTokens);
+    const Batch pack = batch.slice(first, last);
+    const Tensor logits = queue_pack(context, pack, first, sums);
+    if (hits != nullptr)
+      std::ranges::copy(hits_of(logits, pack.target_labels), std::back_inserter(*hits));
+  }
+  return result_of(sums.read(), {batch}, 0);
 }
 
 // Runs body(g) for every shard that has sequences, on the threads there are. A shard alone runs on
@@ -121,6 +134,12 @@ std::vector<std::int64_t> cut_shards(const Sequences& sequences, std::int64_t sh
 StepResult step_gradients(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, const StepOptions& options,
                           Parameters& gradients) {
+  if (!parameters.device().is_cpu()) {
+    fill(gradients.flat(), 0);
+    return run_pack({model, Leaves(parameters, gradients), random, divisors_of(batch),
+                     options.gate_loss_weight, true},
+                    batch);
+  }
   const Divisors divisors = divisors_of(batch);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, options.shards);
   std::vector<SequenceResult> parts(static_cast<std::size_t>(batch.sequences.count()));
@@ -144,6 +163,12 @@ StepResult step_gradients(const Model& model, const Parameters& parameters, cons
 StepResult evaluate_batch(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, std::int64_t shards,
                           std::vector<double>* hits) {
+  if (!parameters.device().is_cpu()) {
+    const NoGrad no_grad;
+    if (hits != nullptr) hits->clear();
+    return evaluate_packs({model, Leaves(parameters), random, divisors_of(batch), 0, false}, batch,
+                          hits);
+  }
   const Divisors divisors = divisors_of(batch);
   if (hits != nullptr) hits->assign(static_cast<std::size_t>(batch.target_rows.numel()), 0);
   const std::vector<std::int64_t> cuts = cut_shards(batch.sequences, shards);
@@ -166,7 +191,8 @@ bool all_finite(const Tensor& tensor) {
   if (!tensor.defined() || !is_floating(tensor.dtype())) return true;
   bool finite = true;
   visit_float(tensor.dtype(), [&]<class T>() {
-    finite = std::ranges::all_of(tensor.values<T>(), [](T x) { return std::isfinite(x); });
+    const Tensor here = tensor.to(kCpu);
+    finite = std::ranges::all_of(here.values<T>(), [](T x) { return std::isfinite(x); });
   });
   return finite;
 }
@@ -192,7 +218,10 @@ class NonfiniteFinder final : public Watcher {
 
 }  // namespace
 
-std::string first_nonfinite_parameter(const Parameters& parameters) {
+std::string first_nonfinite_parameter(const Parameters& values) {
+  // One sum on the device instead of a copy of everything, every step.
+  if (!values.device().is_cpu() && std::isfinite(global_norm(values))) return {};
+  const Parameters parameters = values.to(kCpu);
   for (std::size_t i = 0; i < parameters.specs().size(); ++i) {
     if (!all_finite(parameters.view(i))) return parameters.specs()[i].name;
   }
@@ -209,7 +238,7 @@ std::string find_first_nonfinite(const Model& model, const Parameters& parameter
     const FlushDenormals flush;
     NonfiniteFinder finder;
     const Watch watch(finder);
-    Parameters gradients(model.parameters(), parameters.flat().dtype());
+    Parameters gradients(model.parameters(), parameters.flat().dtype(), parameters.device());
     const Leaves leaves(parameters, gradients);
     try {
       run_sequence(model, leaves, batch, s, random, divisors, options.gate_loss_weight, true);

@@ -33,8 +33,9 @@ std::vector<std::int64_t> cut_shards(const Sequences& sequences, std::int64_t sh
 
 /// Runs every sequence forward and backward by itself, with only the target rows wanted, and sets
 /// `gradients` to the gradient of StepResult::loss. Results depend on the batch, the random inputs
-/// and the shards, never on threads or on how the batch is packed. Throws Error when the batch has
-/// no target.
+/// and the shards, never on threads or on how the batch is packed. With parameters (and gradients)
+/// on CUDA the whole batch is one pack there, and shards do not matter. Throws Error when the batch
+/// has no target.
 StepResult step_gradients(const Model& model, const Parameters& parameters, const Batch& batch,
                           const RandomInputs& random, const StepOptions& options,
                           Parameters& gradients);

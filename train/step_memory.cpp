@@ -83,22 +83,27 @@ StepMemoryModel::StepMemoryModel(const Model& model)
                        {kTokens, std::max<std::int64_t>(1, some / 4), some});
 }
 
-StepMemoryModel::Blocks StepMemoryModel::fit(const Model& model, const SequenceSizes& at,
-                                             const SequenceSizes& step) const {
+// Nothing when the traces do not fit together.
+std::optional<StepMemoryModel::Blocks> StepMemoryModel::fit(const Model& model,
+                                                            const SequenceSizes& at,
+                                                            const SequenceSizes& step) const {
   Parameters parameters(model.parameters());
   parameters.initialize(0);
   const auto base = traced(model, parameters, at);
+  bool same_order = true;
   const auto slope = [&](SequenceSizes sizes, std::int64_t difference) {
     const auto other = traced(model, parameters, sizes);
     const auto same_time = [](const MemoryTrace::Block& a, const MemoryTrace::Block& b) {
       return a.taken == b.taken && a.returned == b.returned;
     };
-    check(std::ranges::equal(base, other, same_time),
-          "memory of a step: sequences of other sizes ask the pool in another order");
-    std::vector<double> slopes;
+    std::vector<double> slopes(base.size());
+    if (!std::ranges::equal(base, other, same_time)) {
+      same_order = false;
+      return slopes;
+    }
     for (std::size_t i = 0; i < base.size(); ++i) {
-      slopes.push_back(static_cast<double>(other[i].bytes - base[i].bytes) /
-                       static_cast<double>(difference));
+      slopes[i] =
+          static_cast<double>(other[i].bytes - base[i].bytes) / static_cast<double>(difference);
     }
     return slopes;
   };
@@ -112,6 +117,7 @@ StepMemoryModel::Blocks StepMemoryModel::fit(const Model& model, const SequenceS
                             distinct = at.distinct + step.distinct <= vocabulary_
                                            ? more(&SequenceSizes::distinct)
                                            : std::vector<double>(base.size());
+  if (!same_order) return std::nullopt;
   Blocks blocks;
   for (std::size_t i = 0; i < base.size(); ++i) {
     Block block{0, token[i], target[i], distinct[i], base[i].taken, base[i].returned};
@@ -122,10 +128,11 @@ StepMemoryModel::Blocks StepMemoryModel::fit(const Model& model, const SequenceS
 }
 
 const StepMemoryModel::Blocks& StepMemoryModel::blocks_at(const SequenceSizes& sizes) const {
-  return sizes.distinct < sizes.targets ? few_distinct_ : many_distinct_;
+  return sizes.distinct < sizes.targets ? *few_distinct_ : *many_distinct_;
 }
 
 StepMemory StepMemoryModel::predict(const StepSizes& sizes) const {
+  require_predictable();
   StepMemory memory;
   const std::int64_t buffer = pool_bytes(flat_bytes_);
   memory.parameters = 4 * buffer;
@@ -163,7 +170,7 @@ std::vector<StepMemoryModel::Count> StepMemoryModel::needed(const StepSizes& siz
     // than targets.
     if (few ? least.distinct >= most.targets : most.distinct < least.targets) continue;
     std::map<std::int64_t, std::int64_t> alive;
-    replay(few ? few_distinct_ : many_distinct_, [&](const Block& block, bool taken) {
+    replay(few ? *few_distinct_ : *many_distinct_, [&](const Block& block, bool taken) {
       classes(block.bytes(least), block.bytes(most), [&](std::int64_t bytes) {
         alive[bytes] += taken ? 1 : -1;
         counts[bytes] = std::max(counts[bytes], alive[bytes]);
@@ -185,7 +192,12 @@ std::vector<StepMemoryModel::Count> StepMemoryModel::needed(const StepSizes& siz
   return result;
 }
 
+void StepMemoryModel::require_predictable() const {
+  check(predicts(), "memory of a step: sequences of other sizes ask the pool in another order");
+}
+
 void StepMemoryModel::reserve(const StepSizes& sizes) const {
+  require_predictable();
   for (const Count& count : needed(sizes)) {
     reserve_memory(kCpu, static_cast<std::size_t>(count.bytes), count.count);
   }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "models/model.h"
@@ -45,6 +46,10 @@ class StepMemoryModel {
  public:
   explicit StepMemoryModel(const Model& model);
 
+  /// False when sequences of other sizes ask the pool in another order (an op whose requests depend
+  /// on the data), so that a few of them say nothing about others. predict() and reserve() then
+  /// throw Error.
+  bool predicts() const { return few_distinct_ && many_distinct_; }
   StepMemory predict(const StepSizes& sizes) const;
   /// Fetches from the system every block that steps of these sizes can ask for, whatever sequences
   /// meet on whatever threads: for each size class as many as the most that one sequence holds at
@@ -64,7 +69,9 @@ class StepMemoryModel {
     std::int64_t bytes = 0, count = 0;  // blocks of a size class
   };
 
-  Blocks fit(const Model& model, const SequenceSizes& at, const SequenceSizes& step) const;
+  std::optional<Blocks> fit(const Model& model, const SequenceSizes& at,
+                            const SequenceSizes& step) const;
+  void require_predictable() const;
   const Blocks& blocks_at(const SequenceSizes& sizes) const;
   std::vector<Count> needed(const StepSizes& sizes) const;
 
@@ -72,7 +79,7 @@ class StepMemoryModel {
   std::int64_t vocabulary_ = 0;
   // Where there are fewer distinct tokens than targets, row-wise work is done once for each of
   // them; else it is done once for each target. The two have different blocks.
-  Blocks few_distinct_, many_distinct_;
+  std::optional<Blocks> few_distinct_, many_distinct_;
 };
 
 }  // namespace hax

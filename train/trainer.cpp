@@ -1,10 +1,9 @@
-#include "train/trainer.h"
+#include "train/trainer_run.h"
 
 #include <omp.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -13,8 +12,6 @@
 #include "engine/memory.h"
 #include "train/evaluate.h"
 #include "train/reporter.h"
-#include "train/run_costs.h"
-#include "train/run_files.h"
 
 namespace hax {
 
@@ -38,125 +35,6 @@ class Stopwatch {
 };
 
 }  // namespace
-
-struct Trainer::Run {
-  TrainOptions options;
-  fs::path folder;
-  std::optional<FolderLock> lock;
-  std::unique_ptr<Task> task;
-  std::unique_ptr<Model> model;
-  std::unique_ptr<Parameters> parameters, gradients;
-  std::unique_ptr<AdamW> optimizer;
-  RunState state;
-  RunState saved{.step = -1};  // what last/ holds
-  RunCosts costs;
-
-  // A resumed run takes its model from the run folder.
-  Run(const TrainOptions& chosen, const std::optional<ModelConfig>& config)
-      : options(chosen), folder(chosen.save_dir) {
-    options.validate();
-    if (options.threads > 0) omp_set_num_threads(static_cast<int>(options.threads));
-    task = open_task(options);
-    model = std::make_unique<Model>(config ? *config : options.model_config(task->vocab_size()));
-    parameters = std::make_unique<Parameters>(model->parameters());
-    gradients = std::make_unique<Parameters>(model->parameters());
-    optimizer = std::make_unique<AdamW>(
-        model->parameters(),
-        AdamWOptions{options.beta1, options.beta2, options.adam_eps, options.weight_decay});
-  }
-
-  void save() {
-    if (saved == state) return;
-    save_run(folder / "last", *model, *parameters, *optimizer, state);
-    saved = state;
-    costs.peak_bytes = std::max(costs.peak_bytes, memory_stats(kCpu).peak_bytes_in_use);
-    write_costs(folder / "costs.json", costs);
-  }
-
-  std::string model_name() const {
-    return options.config.empty() ? options.base_arch : model->config().model_type;
-  }
-
-  bool validation_is_due(bool at_end) const {
-    const bool due = at_end || state.step % options.valid_step == 0;
-    return due && state.step > state.validated_step;
-  }
-
-  std::string prepare_memory() const;
-  StepResult train_step(MetricsFile& metrics);
-  void validate(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
-  RunResult finish(MetricsFile& metrics, Reporter& reporter, const std::function<bool()>& stop);
-  [[noreturn]] void fail_nonfinite(std::int64_t step, const std::string& what,
-                                   const std::string& where) const;
-  StepResult evaluate_finite(Split split, const std::function<bool()>& stop) const;
-};
-
-void Trainer::Run::fail_nonfinite(std::int64_t step, const std::string& what,
-                                  const std::string& where) const {
-  throw Error(fmt::format(
-      "step {}: {} is not finite; the first NaN or Inf comes from {}. Try a smaller --lr, more "
-      "--warmup_step or --clip_norm 1; the last good checkpoint is {}",
-      step, what, where, saved.step >= 0 ? (folder / "last").string() : "none yet"));
-}
-
-// Nothing that is not finite gets into the parameters, so none of it reaches a checkpoint.
-StepResult Trainer::Run::train_step(MetricsFile& metrics) {
-  const std::int64_t number = state.step + 1, batch_size = options.bsz * options.grad_acc;
-  const Batch batch = task->train_batch(state.step * batch_size, batch_size);
-  const DrawnInputs random(static_cast<std::uint64_t>(options.seed),
-                           static_cast<std::uint32_t>(number));
-  const StepOptions step{options.gate_loss_weight, options.shards};
-  const auto where = [&] {
-    const std::string found = find_first_nonfinite(*model, *parameters, batch, random, step);
-    return found.empty() ? std::string("the sum over sequences") : found;
-  };
-  StepResult result;
-  try {
-    result = step_gradients(*model, *parameters, batch, random, step, *gradients);
-  } catch (const Error&) {
-    // An op that refuses NaN (key selection cannot rank it) must not hide where the NaN comes from.
-    const std::string found = find_first_nonfinite(*model, *parameters, batch, random, step);
-    if (found.empty()) throw;
-    fail_nonfinite(number, "a value", found);
-  }
-  const double norm = global_norm(*gradients);
-  if (!std::isfinite(result.loss)) fail_nonfinite(number, "the loss", where());
-  if (!std::isfinite(norm)) fail_nonfinite(number, "the gradient", where());
-  if (options.clip_norm > 0) clip(*gradients, norm, options.clip_norm);
-  const double lr = warmup_rate(options.lr, number, options.warmup_step);
-  optimizer->update(number, lr, *gradients, *parameters);
-  const std::string bad = first_nonfinite_parameter(*parameters);
-  if (!bad.empty()) fail_nonfinite(number, "an updated parameter", "the update of " + bad);
-  state.step = number;
-  if (number % options.log_step == 0 || number == options.step) {
-    metrics.append(Json{
-        {"step", number},
-        {"loss", result.lm_loss},
-        {"gate_loss", result.gate_loss},
-        {"accuracy", result.accuracy},
-        {"grad_norm", norm},
-        {"lr", lr}}.dump());
-  }
-  return result;
-}
-
-// Finite parameters may still overflow on samples that no step has seen.
-StepResult Trainer::Run::evaluate_finite(Split split, const std::function<bool()>& stop) const {
-  const auto seed = static_cast<std::uint64_t>(options.seed);
-  const auto where = [&] {
-    return find_nonfinite_evaluation(*model, *parameters, *task, split, seed);
-  };
-  StepResult result;
-  try {
-    result = evaluate(*model, *parameters, *task, split, seed, stop);
-  } catch (const Error&) {
-    const std::string found = where();
-    if (found.empty()) throw;
-    fail_nonfinite(state.step, "a value in validation", found);
-  }
-  if (!std::isfinite(result.lm_loss)) fail_nonfinite(state.step, "the validation loss", where());
-  return result;
-}
 
 void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
                             const std::function<bool()>& stop) {
@@ -182,7 +60,7 @@ void Trainer::Run::validate(MetricsFile& metrics, Reporter& reporter,
 
 RunResult Trainer::Run::finish(MetricsFile& metrics, Reporter& reporter,
                                const std::function<bool()>& stop) {
-  const LoadedModel best = load_model(folder / "best");
+  const LoadedModel best = load_model(folder / "best", device);
   Breakdown breakdown;
   const StepResult test = evaluate(*best.model, *best.parameters, *task, Split::test,
                                    static_cast<std::uint64_t>(options.seed), stop, &breakdown);
@@ -284,8 +162,14 @@ Trainer Trainer::resume(const fs::path& folder, const TrainOptions& options) {
 
 // Fetches the tensors' memory before the first step and says how much that is.
 std::string Trainer::Run::prepare_memory() const {
+  if (!device.is_cpu()) return "memory: fetched from the device as it is needed";
   const SequenceBounds bounds = task->bounds();
   const StepMemoryModel memory(*model);
+  if (!memory.predicts()) {
+    release_cached_memory(kCpu);
+    return "memory: not predicted (what a step asks for depends on its data); fetched as it is "
+           "needed";
+  }
   const StepSizes sizes{bounds.least, bounds.most, options.bsz * options.grad_acc, options.shards,
                         omp_get_max_threads()};
   const StepMemory step = memory.predict(sizes);
@@ -321,7 +205,7 @@ RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
       run.task->describe()));
   if (!damage.empty()) reporter.line(damage);
   reporter.line(run.prepare_memory());
-  reset_peak_memory(kCpu);
+  reset_peak_memory(run.device);
   while (!stop()) {
     const bool at_end = run.state.step >= run.options.step;
     if (run.validation_is_due(at_end)) {

@@ -47,13 +47,13 @@ std::shared_ptr<CachingPool> take_owner(void* block) {
   return pool;
 }
 
-[[noreturn]] void out_of_memory(std::size_t bytes) {
+[[noreturn]] void out_of_memory(std::size_t bytes, const std::source_location& where) {
   const FreeMemory memory = free_memory();
   const MemoryStats stats = common_pool().stats();
-  throw Error(fmt::format(
-      "out of memory on cuda: a tensor needs {} bytes, {} of {} are free and tensors hold {}; use "
-      "a smaller batch or model",
-      bytes, memory.free, memory.total, stats.bytes_in_use));
+  throw OutOfMemory(fmt::format(
+      "out of memory on cuda: {} needs {} bytes, {} of {} are free and tensors hold {}; use a "
+      "smaller batch or model",
+      asker_of(where), bytes, memory.free, memory.total, stats.bytes_in_use));
 }
 
 bool overlap(const void* a, const void* b, std::size_t bytes) {
@@ -64,14 +64,14 @@ bool overlap(const void* a, const void* b, std::size_t bytes) {
 
 }  // namespace
 
-void* allocate(std::size_t bytes) {
+void* allocate(std::size_t bytes, const std::source_location& where) {
   const std::shared_ptr<CachingPool> own = private_pool;
   void* block = (own ? *own : common_pool()).allocate(bytes);
   if (block == nullptr && own) {  // what the others have cached may be what is missing
     common_pool().release();
     block = own->allocate(bytes);
   }
-  if (block == nullptr) out_of_memory(bytes);
+  if (block == nullptr) out_of_memory(bytes, where);
   if (own) {
     const std::scoped_lock lock(owners().mutex);
     owners().pools[block] = own;

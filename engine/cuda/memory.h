@@ -14,8 +14,9 @@ class CachingPool;
 
 namespace cuda {
 
-/// Throws Error that names the request and what is free.
-void* allocate(std::size_t bytes);
+/// Throws OutOfMemory that names the request and what is free.
+void* allocate(std::size_t bytes,
+               const std::source_location& where = std::source_location::current());
 void deallocate(void* memory, std::size_t bytes) noexcept;
 void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes);
 MemoryStats memory_stats();

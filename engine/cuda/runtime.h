@@ -54,6 +54,19 @@ void copy_to_host(void* host, const void* source, std::size_t bytes);
 /// Not overlapping.
 void copy_on_device(void* destination, const void* source, std::size_t bytes);
 
+/// Host memory that a copy may read while the host goes on.
+void* pinned_allocate(std::size_t bytes);
+void pinned_free(void* memory) noexcept;
+/// From pinned memory, in the order of the stream; returns at once.
+void copy_pinned_to_device(void* destination, const void* pinned, std::size_t bytes);
+
+/// A place in the stream, for threads of the host to wait for.
+void* make_event();
+void free_event(void* event) noexcept;
+void record_event(void* event);
+/// Returns when the work queued before the place is done; at once when none was recorded.
+void wait_for_event(void* event);
+
 /// What is queued in between is recorded instead of run (graph.h).
 void begin_capture();
 void* end_capture();

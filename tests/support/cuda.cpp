@@ -2,9 +2,21 @@
 
 #include <doctest/doctest.h>
 
+#include "engine/cuda/runtime.h"
 #include "tests/support/compare.h"
 
 namespace hax::test {
+
+bool cuda_is_here() {
+  if constexpr (kHasCuda) return cuda::why_no_device().empty();
+  return false;
+}
+
+bool cuda_is_emulated() {
+  if constexpr (kHasCuda) return cuda_is_here() && cuda::device_info().name == "emulated";
+  return false;
+}
+
 namespace {
 
 Tensor rounded(const Tensor& x) {

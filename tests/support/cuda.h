@@ -13,6 +13,11 @@ namespace hax::test {
 /// was made of.
 inline constexpr double kBf16Bound = 1.0 / 128;
 
+/// Whether this build has a CUDA backend and the machine a device for it.
+bool cuda_is_here();
+/// Whether that device is the emulation.
+bool cuda_is_emulated();
+
 using DifferentiableOp = std::function<Var(std::span<const Var>)>;
 
 /// Checks the result of `op` and the gradients of all inputs (float64, on the CPU) under a random

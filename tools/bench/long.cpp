@@ -47,7 +47,7 @@ void bench_lengths(Bench& bench, const std::string& arch,
     const Batch batch = long_batch(length, config.vocab_size);
     row.predicted_bytes = Training(config).predicted_bytes(batch, bench.threads);
     // A tenth more for what ops keep outside of tensors, and for the process itself.
-    const double needed = 1.1 * *row.predicted_bytes;
+    const double needed = 1.1 * row.predicted_bytes.value_or(0);
     const std::optional<double> there = available_memory();
     if (there && needed > *there) {
       row.skipped =

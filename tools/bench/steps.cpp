@@ -110,10 +110,10 @@ double bench_arch(Bench& bench, const std::string& arch) {
       .over(floor_seconds(mean_work(config, batches, true), bench.all.arithmetic));
   row.floor_full_s = floor_seconds(mean_work(config, batches, false), bench.all.arithmetic);
   row.bytes = use.pool_bytes;
-  row.predicted_bytes = 0;
   for (const Batch& batch : batches) {
+    // Nothing (a model whose memory is not predicted) is less than any number.
     row.predicted_bytes =
-        std::max(*row.predicted_bytes, training.predicted_bytes(batch, bench.threads));
+        std::max(row.predicted_bytes, training.predicted_bytes(batch, bench.threads));
   }
   row.resident_bytes = use.resident_bytes;
   row.threads = bench.threads;

@@ -85,7 +85,7 @@ void Training::run_sequence() const {
                  {options_.gate_loss_weight, 1}, gradients);
 }
 
-double Training::predicted_bytes(const Batch& batch, int threads) const {
+std::optional<double> Training::predicted_bytes(const Batch& batch, int threads) const {
   StepSizes sizes{.batch = batch.count(), .shards = options_.shards, .threads = threads};
   for (std::int64_t s = 0; s < batch.count(); ++s) {
     sizes.most.tokens = std::max(sizes.most.tokens, batch.sequences.length(s));
@@ -96,7 +96,9 @@ double Training::predicted_bytes(const Batch& batch, int threads) const {
     seen[static_cast<std::size_t>(token)] = true;
   }
   sizes.most.distinct = std::ranges::count(seen, true);
-  return static_cast<double>(StepMemoryModel(*model_).predict(sizes).peak());
+  const StepMemoryModel memory(*model_);
+  if (!memory.predicts()) return std::nullopt;
+  return static_cast<double>(memory.predict(sizes).peak());
 }
 
 double Training::validation_seconds(std::int64_t samples) const {

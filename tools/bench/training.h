@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,7 @@ class Training {
   /// Forward and backward of one sequence on this thread, for a Watcher to look at.
   void run_sequence() const;
   /// Tensors of a step with this batch at their peak, at most: predicted, nothing of it is run.
-  double predicted_bytes(const Batch& batch, int threads) const;
+  std::optional<double> predicted_bytes(const Batch& batch, int threads) const;
   /// Seconds to validate on `samples` samples, from one batch.
   double validation_seconds(std::int64_t samples) const;
 

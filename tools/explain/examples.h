@@ -16,8 +16,8 @@ std::string matrix_text(const std::string& name, const Tensor& x);
 /// names of the inputs are short.
 std::string gradient_text(const GradCase& c);
 
-/// Of ops that choose keys and have no gradient: who sees whom in a sequence of ten tokens. Empty
-/// for other ops.
+/// Of ops that choose keys or rows and have no gradient: who sees whom in a sequence of ten tokens,
+/// which rows come out. Empty for other ops.
 std::string keys_text(const std::string& op);
 
 }  // namespace hax::explain

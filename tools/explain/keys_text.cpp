@@ -5,6 +5,7 @@
 #include "engine/random.h"
 #include "ops/key_selection/key_selection.h"
 #include "ops/lsh/lsh.h"
+#include "ops/select_rows/select_rows.h"
 #include "tools/explain/examples.h"
 
 namespace hax::explain {
@@ -113,12 +114,20 @@ std::string key_set_example() {
          "\nThree integers a key say all of it: nothing of size L x L is kept.\n";
 }
 
+std::string select_rows_example() {
+  const Tensor x = draw({4, 3}, 5), rows = Tensor::from<std::int32_t>({2, 0, 2});
+  return "rows 2, 0 and 2 of a table\n\n" + matrix_text("x", x) +
+         matrix_text("y = select_rows(x, {2, 0, 2})", select_rows(x, rows)) +
+         "\nNothing is computed, so nothing has a gradient.\n";
+}
+
 }  // namespace
 
 std::string keys_text(const std::string& op) {
   if (op == "key_selection") return key_selection_example();
   if (op == "lsh") return lsh_example();
   if (op == "key_set") return key_set_example();
+  if (op == "select_rows") return select_rows_example();
   return "";
 }
 

@@ -19,8 +19,16 @@ namespace hax {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-constexpr std::size_t kTotal = std::size_t{16} << 30;  // the device's memory
-constexpr int kGarbage = 0xFF;                         // NaN in every floating type
+constexpr int kGarbage = 0xFF;  // NaN in every floating type
+
+// The device's memory: HAX_EMULATE_MEMORY bytes, 16 GiB by default.
+std::size_t total() {
+  static const std::size_t bytes = [] {
+    const char* text = std::getenv("HAX_EMULATE_MEMORY");
+    return text == nullptr ? std::size_t{16} << 30 : std::strtoull(text, nullptr, 10);
+  }();
+  return bytes;
+}
 
 // Blocks come from one reserved range of addresses, so that one call opens or closes all of them.
 // A range that was given back is used again for requests of its size.
@@ -29,7 +37,7 @@ class Arena {
   void* take(std::size_t bytes) {
     const std::size_t size = (bytes + kPage - 1) / kPage * kPage;
     const std::scoped_lock lock(mutex_);
-    if (in_use_ + size > kTotal) return nullptr;
+    if (in_use_ + size > total()) return nullptr;
     char* block = nullptr;
     if (std::vector<char*>& blocks = free_[size]; !blocks.empty()) {
       block = blocks.back();
@@ -110,7 +118,8 @@ void* system_allocate(std::size_t bytes) { return arena().take(bytes); }
 void system_free(void* memory) noexcept { arena().give(static_cast<char*>(memory)); }
 
 FreeMemory free_memory() {
-  return {static_cast<std::int64_t>(kTotal - arena().in_use()), static_cast<std::int64_t>(kTotal)};
+  return {static_cast<std::int64_t>(total() - arena().in_use()),
+          static_cast<std::int64_t>(total())};
 }
 
 void mark_uninitialized(void* memory, std::size_t bytes) {

@@ -92,6 +92,18 @@ void copy_on_device(void* destination, const void* source, std::size_t bytes) {
   emulation::submit([=] { std::memcpy(destination, source, bytes); });
 }
 
+void* pinned_allocate(std::size_t bytes) { return std::malloc(bytes); }
+void pinned_free(void* memory) noexcept { std::free(memory); }
+void copy_pinned_to_device(void* destination, const void* pinned, std::size_t bytes) {
+  copy_to_device(destination, pinned, bytes);
+}
+
+// Nothing is ever waiting.
+void* make_event() { return nullptr; }
+void free_event(void*) noexcept {}
+void record_event(void*) { refuse_in_capture("an event"); }
+void wait_for_event(void*) {}
+
 void begin_capture() {
   refuse_in_capture("a second capture");
   recording = std::make_unique<Recording>();

@@ -127,6 +127,35 @@ void copy_on_device(void* destination, const void* source, std::size_t bytes) {
           "a copy on the device");
 }
 
+void* pinned_allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  require(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+  return memory;
+}
+
+void pinned_free(void* memory) noexcept { (void)cudaFreeHost(memory); }
+
+void copy_pinned_to_device(void* destination, const void* pinned, std::size_t bytes) {
+  copy_to_device(destination, pinned, bytes);
+}
+
+void* make_event() {
+  cudaEvent_t event = nullptr;
+  require(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+
+void free_event(void* event) noexcept { (void)cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
+
+void record_event(void* event) {
+  refuse_in_capture("an event");
+  require(cudaEventRecord(static_cast<cudaEvent_t>(event), stream()), "cudaEventRecord");
+}
+
+void wait_for_event(void* event) {
+  require(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for the device");
+}
+
 void begin_capture() {
   refuse_in_capture("a second capture");
   detail::prepare_products();
