@@ -11,6 +11,7 @@
 
 #include "engine/files.h"
 #include "tests/support/compare.h"
+#include "tests/support/files.h"
 
 using namespace hax;
 namespace fs = std::filesystem;
@@ -80,7 +81,7 @@ bool is_source(const fs::path& path) {
 
 TEST_CASE(
     "includes run one way: engine <- ops <- models <- train <- tools, data sees engine only") {
-  const fs::path root = HAX_SOURCE_DIR;
+  const fs::path root = hax::test::source_path();
   std::map<std::string, int> files;
   std::vector<std::string> found;
   for (const auto& [folder, ignored] : may_include()) {
@@ -137,7 +138,7 @@ TEST_CASE("names of test cases are such that ctest can list them") {
   // CMake's lists come apart at a semicolon and run together at a square bracket.
   static const std::regex name(R"re(TEST_CASE\w*\("([^"]*)")re");
   int names = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(fs::path(HAX_SOURCE_DIR) / "tests")) {
+  for (const auto& entry : fs::recursive_directory_iterator(hax::test::source_path("tests"))) {
     if (!entry.path().string().ends_with("_test.cpp")) continue;
     const std::string text = read_file(entry.path());
     for (std::sregex_iterator match(text.begin(), text.end(), name), end; match != end; ++match) {

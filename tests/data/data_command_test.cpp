@@ -191,14 +191,15 @@ TEST_CASE("data command: Ctrl-C and a polite kill leave nothing behind") {
   SUBCASE("Ctrl-C") { signal = SIGINT; }
   SUBCASE("kill") { signal = SIGTERM; }
   const std::string out = (folder / "set").string();
+  const std::string binary = hax_binary();
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
     const int null = ::open("/dev/null", O_WRONLY);
     ::dup2(null, STDOUT_FILENO);
     ::dup2(null, STDERR_FILENO);
-    ::execl(HAX_BINARY, HAX_BINARY, "data", "generate", "--out", out.c_str(), "--contexts", "2",
-            "--keys", "5", "--train", "4000000", static_cast<char*>(nullptr));
+    ::execl(binary.c_str(), binary.c_str(), "data", "generate", "--out", out.c_str(), "--contexts",
+            "2", "--keys", "5", "--train", "4000000", static_cast<char*>(nullptr));
     ::_exit(127);
   }
   using namespace std::chrono_literals;

@@ -51,7 +51,7 @@ inline RunResult run_hax(const std::string& arguments) {
   const TempFolder folder;
   const std::string out = (folder / "out").string(), err = (folder / "err").string();
   const int status =
-      std::system(("'" HAX_BINARY "' " + arguments + " >" + out + " 2>" + err).c_str());
+      std::system(("'" + hax_binary() + "' " + arguments + " >" + out + " 2>" + err).c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
 }
 

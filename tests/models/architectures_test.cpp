@@ -9,6 +9,7 @@
 #include "models/embedded_configs.h"
 #include "models/model.h"
 #include "tests/support/compare.h"
+#include "tests/support/files.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -60,7 +61,7 @@ TEST_CASE("which branches look at the content") {
 }
 
 TEST_CASE("the README holds the tables as hax list --markdown prints them") {
-  const std::string readme = read_file(HAX_SOURCE_DIR "/README.md");
+  const std::string readme = read_file(hax::test::source_path("README.md"));
   const std::string begin = "<!-- hax list --markdown -->\n", end = "<!-- end -->\n";
   const std::size_t from = readme.find(begin), to = readme.find(end);
   REQUIRE(from != std::string::npos);

@@ -10,6 +10,7 @@
 
 #include "engine/files.h"
 #include "tests/support/compare.h"
+#include "tests/support/files.h"
 
 using namespace hax;
 
@@ -93,7 +94,7 @@ TEST_CASE("random directions notice one wrong element among many") {
 
 TEST_CASE("every op that records a gradient has a check under its name") {
   namespace fs = std::filesystem;
-  const fs::path root = HAX_SOURCE_DIR;
+  const fs::path root = hax::test::source_path();
   std::set<std::string> recorded =
       functor_names(read_file(root / "ops/elementwise/elementwise_functors.h"));
   REQUIRE(recorded.contains("mul_silu"));

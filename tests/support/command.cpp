@@ -28,7 +28,8 @@ std::string read_text(const std::string& path) {
 CommandResult run_hax(const std::vector<std::string>& args, const CommandOptions& options) {
   const TempFolder folder;
   const std::string out = folder / "out", err = folder / "err";
-  std::vector<char*> argv{const_cast<char*>(HAX_BINARY)};
+  std::string binary = hax_binary();
+  std::vector<char*> argv{binary.data()};
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   const pid_t child = ::fork();
@@ -44,7 +45,7 @@ CommandResult run_hax(const std::vector<std::string>& args, const CommandOptions
       ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit fails instead
       ::setrlimit(RLIMIT_FSIZE, &limit);
     }
-    ::execv(HAX_BINARY, argv.data());
+    ::execv(binary.c_str(), argv.data());
     ::_exit(127);
   }
   if (options.kill_after_ms > 0) {

@@ -39,9 +39,11 @@ TempFolder::~TempFolder() {
 
 std::vector<std::string> TempFolder::names() const { return names_in(path_); }
 
-std::string fixture_path(const std::string& name) {
-  return std::string(HAX_SOURCE_DIR) + "/tests/fixtures/" + name;
-}
+std::string source_path(const std::string& name) { return HAX_SOURCE_DIR "/" + name; }
+
+std::string hax_binary() { return HAX_BINARY; }
+
+std::string fixture_path(const std::string& name) { return source_path("tests/fixtures/" + name); }
 
 std::vector<std::string> fixture_names() {
   std::vector<std::string> names = names_in(fixture_path(""));

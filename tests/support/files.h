@@ -24,6 +24,10 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
+/// Path of <name> in the source tree; without a name, of the tree.
+std::string source_path(const std::string& name = "");
+/// Path of the program under test.
+std::string hax_binary();
 /// Path of tests/fixtures/<name>.
 std::string fixture_path(const std::string& name);
 /// Names of all safetensors files in tests/fixtures, sorted.

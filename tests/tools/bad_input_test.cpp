@@ -248,7 +248,7 @@ TEST_CASE("prove: flags out of range") {
 TEST_CASE("verify reports files that are not fixtures and goes on") {
   const TempFolder folder;
   write_text(folder / "bad.safetensors", "not safetensors at all");
-  const std::string good = HAX_SOURCE_DIR "/tests/fixtures/mamba__none__released.safetensors";
+  const std::string good = fixture_path("mamba__none__released.safetensors");
   const CommandResult result = run_hax({"verify", folder / "bad.safetensors", good});
   CHECK(result.code == 1);
   CHECK(result.out.find("FAILED bad") != std::string::npos);

@@ -20,7 +20,7 @@ bool has(const std::string& text, const std::string& part) {
 
 TEST_CASE("hax explain lists every op folder and every op with a gradient") {
   const std::string list = run_hax({"explain"}).out;
-  for (const auto& entry : std::filesystem::directory_iterator(HAX_SOURCE_DIR "/ops")) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_path("ops"))) {
     if (entry.is_directory()) CHECK(has(list, "  " + entry.path().filename().string() + "\n"));
   }
   for (const GradCase& c : all_gradchecks()) CHECK(has(list, "  " + c.op + "\n"));

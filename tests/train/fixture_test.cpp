@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::string> fixture_files(const std::string& prefix) {
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(HAX_SOURCE_DIR "/tests/fixtures")) {
+  for (const auto& entry : std::filesystem::directory_iterator(fixture_path(""))) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(prefix) && name.ends_with(".safetensors"))
       files.push_back(entry.path().string());
