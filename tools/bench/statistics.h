@@ -59,6 +59,14 @@ struct Timing {
       : median(bench::median(seconds)),
         fastest(*std::ranges::min_element(seconds)),
         runs(seconds.size()) {}
+
+  /// Of one of `count` equal things that were timed together.
+  Timing operator/(double count) const {
+    Timing each = *this;
+    each.median /= count;
+    each.fastest /= count;
+    return each;
+  }
 };
 
 /// How long to repeat: until both are reached.
