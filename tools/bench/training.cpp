@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "tools/bench/statistics.h"
-
 namespace hax::bench {
 
 ModelConfig resolved_arch(const std::string& arch) {
@@ -101,12 +99,11 @@ std::optional<double> Training::predicted_bytes(const Batch& batch, int threads)
   return static_cast<double>(memory.predict(sizes).peak());
 }
 
-double Training::validation_seconds(std::int64_t samples) const {
+double Training::validation_seconds(std::int64_t samples, const Effort& effort) const {
   const Batch batch = task_->batch(Split::valid, 0, options_.bsz);
   const DrawnInputs random(0, 0);
-  const Timing timing = measure({.seconds = 0, .runs = 3}, [&] {
-    evaluate_batch(*model_, *parameters_, batch, random, options_.shards);
-  });
+  const Timing timing = measure(
+      effort, [&] { evaluate_batch(*model_, *parameters_, batch, random, options_.shards); });
   return timing.median * static_cast<double>(samples) / static_cast<double>(options_.bsz);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/bench/statistics.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 #include "train/step_work.h"
@@ -41,7 +42,7 @@ class Training {
   /// Tensors of a step with this batch at their peak, at most: predicted, nothing of it is run.
   std::optional<double> predicted_bytes(const Batch& batch, int threads) const;
   /// Seconds to validate on `samples` samples, from one batch.
-  double validation_seconds(std::int64_t samples) const;
+  double validation_seconds(std::int64_t samples, const Effort& effort) const;
 
  private:
   TrainOptions options_;

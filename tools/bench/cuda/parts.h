@@ -1,0 +1,10 @@
+// The parts of `hax bench --device cuda`, one file each.
+#pragma once
+
+#include "tools/bench/bench.h"
+
+namespace hax::bench {
+
+void bench_device_machine(Bench& bench);  ///< sets the limits
+
+}  // namespace hax::bench
