@@ -96,7 +96,7 @@ void add_bookkeeping(Bench& bench, const std::string& arch, const Training& trai
 double bench_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory;
-  Training training(config, bench.batch_size);
+  Training training(config, bench.training());
   const std::vector<std::int64_t> numbers = batch_numbers(training, bench.quick);
   Effort effort = bench.effort(4);
   if (bench.quick) effort.runs = 1;
@@ -142,7 +142,7 @@ double bench_arch(Bench& bench, const std::string& arch) {
 }
 
 void bench_generator(Bench& bench) {
-  const Training training(resolved_arch("mamba"), bench.batch_size);
+  const Training training(resolved_arch("mamba"), bench.training());
   std::int64_t index = 0, cycle = training.cycle(), tokens = 0;
   for (std::int64_t i = 0; i < cycle; ++i) tokens += training.batch(i).sequences.tokens();
   Row row{.name = "drawing the batch (within each step)"};
@@ -206,7 +206,7 @@ void bench_scaling(Bench& bench) {
   std::vector<std::string> archs = bench.archs.empty() ? main_archs() : bench.archs;
   if (bench.quick && bench.archs.empty()) archs.resize(1);
   for (const std::string& arch : archs) {
-    Training training(resolved_arch(arch), bench.batch_size);
+    Training training(resolved_arch(arch), bench.training());
     const Batch batch = training.batch(3);
     const auto step_on = [&](int threads) {
       return [&, threads] {
