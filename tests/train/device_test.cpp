@@ -20,22 +20,9 @@ using namespace hax::test;
 
 namespace {
 
-// Selectors whose kernels are written.
-const std::vector<std::string> kSelectors{"none", "full"};
-
-std::vector<NamedConfig> configs_on_cuda() {
-  std::vector<NamedConfig> configs;
-  for (NamedConfig& config : all_small_configs()) {
-    if (config.config.sparse_arch == "none" || config.config.sparse_arch == "full") {
-      configs.push_back(std::move(config));
-    }
-  }
-  return configs;
-}
-
 std::vector<std::string> train_flags(const TempFolder& folder, const std::string& run,
                                      const char* step) {
-  ModelConfig config = small_config(kSelectors.back());
+  ModelConfig config = small_config("sign_bin_lsh+key_selection");
   config.resolve();
   write_text(folder / "small.json", to_json(config));
   return {"train",
@@ -197,7 +184,7 @@ TEST_CASE("on CUDA nothing is updated by what is not finite, and a bad update is
 
 TEST_CASE("a step on CUDA equals the CPU's, whole, in packs and evaluated") {
   if (!cuda_is_here()) return;
-  for (const NamedConfig& named : configs_on_cuda()) {
+  for (const NamedConfig& named : all_small_configs()) {
     INFO(named.name);
     const TestModel m(named.config, DType::float32, 2);
     const Batch batch = m.batch(4);
@@ -235,23 +222,12 @@ TEST_CASE("a step on CUDA equals the CPU's, whole, in packs and evaluated") {
 
 TEST_CASE("fixtures on CUDA: losses, sets and every gradient") {
   if (!cuda_is_here()) return;
-  int checked = 0;
   for (const std::string& name : fixture_names()) {
     INFO(name);
-    FixtureReport report;
-    try {
-      report = check_fixture(fixture_path(name), DType::float32, kCuda);
-    } catch (const Error& error) {
-      const std::string what = error.what();
-      REQUIRE_MESSAGE(what.find("no CUDA kernel yet") != std::string::npos, what);
-      continue;
-    }
+    const FixtureReport report = check_fixture(fixture_path(name), DType::float32, kCuda);
     CHECK(worst_of(report.all_rows).error <= 1e-4);
     CHECK(worst_of(report.as_training).error <= 1e-4);
-    ++checked;
   }
-  MESSAGE(checked << " fixtures");
-  CHECK(checked > 0);
 }
 
 TEST_CASE("a run on CUDA: resumed bit for bit, evaluated again, close to the CPU's") {
