@@ -8,6 +8,7 @@ std::span<const Part> cuda_parts() {
       {"ops", "each op forward and backward on the paper's pack", bench_device_ops, true},
       {"large", "ops that only move numbers, on many; the scan of Mamba-130M", bench_device_large,
        true},
+      {"step", "training steps, and what 400,000 of them take", bench_device_step, true},
   };
   return kParts;
 }
