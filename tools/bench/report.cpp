@@ -47,6 +47,7 @@ constexpr Field kFields[] = {
     {"ratio", "x floor", &Row::ratio, ratio_text},
     {"floor_full_s", "full", &Row::floor_full_s, seconds_text},
     {"error", "error", &Row::error, error_text},
+    {"launched_s", "launched", &Row::launched_s, seconds_text},
     {"launches", "launches", &Row::launches, count_text},
     {"moved_bytes", "bytes", &Row::moved_bytes, bytes_text},
     {"flops", "FLOPs", &Row::flops, count_text},

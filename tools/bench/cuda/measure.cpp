@@ -43,17 +43,86 @@ Timing time_on_device(const Effort& effort, const DeviceWork& work) {
   return Timing(seconds);
 }
 
-Passes time_passes(const Effort& effort, const DeviceWork& first, const DeviceWork& both) {
-  constexpr double kTooLittle = 1e-9;  // less than a mark can tell
-  const std::int64_t first_runs = runs_between_marks(first), both_runs = runs_between_marks(both);
-  std::vector<double> firsts, rests;
-  repeat(effort, [&] {
-    firsts.push_back(seconds_between_marks(first, first_runs));
-    const double together = seconds_between_marks(both, both_runs);
-    rests.push_back(std::max(together - firsts.back(), kTooLittle));
-  });
-  return {Timing(firsts), Timing(rests)};
+namespace {
+
+Passes time_launched(const Effort& effort, const DeviceWork& forward, const DeviceWork& backward) {
+  cuda::TimeMark start, middle, end;
+  std::vector<double> forwards, backwards;
+  const auto round = [&] {
+    start.record();
+    forward();
+    middle.record();
+    if (backward) backward();
+    end.record();
+    forwards.push_back(middle.since(start));
+    backwards.push_back(end.since(middle));
+  };
+  round();  // warms up
+  forwards.clear();
+  backwards.clear();
+  repeat(effort, round);
+  return {Timing(forwards), Timing(backwards)};
 }
+
+Passes time_replayed(const Effort& effort, const DeviceWork& forward, const DeviceWork& backward) {
+  constexpr double kTooLittle = 1e-9;  // less than a mark can tell
+  const DeviceWork both = [&] {
+    forward();
+    if (backward) backward();
+  };
+  const std::int64_t each = runs_between_marks(both);
+  const auto runs = static_cast<double>(each);
+  const Recording first(forward, each);
+  std::optional<Recording> second;
+  if (backward) second.emplace(both, each);
+  const auto seconds = [&](const Recording& recording) {
+    return seconds_between_marks([&] { recording.replay(); }, 1) / runs;
+  };
+  std::vector<double> forwards, backwards;
+  const auto round = [&] {
+    forwards.push_back(seconds(first));
+    backwards.push_back(second ? std::max(seconds(*second) - forwards.back(), kTooLittle) : 0);
+  };
+  round();  // warms up
+  forwards.clear();
+  backwards.clear();
+  repeat(effort, round);
+  return {Timing(forwards), Timing(backwards)};
+}
+
+}  // namespace
+
+WorkTimes time_work(const Effort& effort, const DeviceWork& forward, const DeviceWork& backward) {
+  WorkTimes times{
+      .launched = time_launched(effort, forward, backward), .replayed = {}, .why_not = {}};
+  try {
+    times.replayed = time_replayed(effort, forward, backward);
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& error) {
+    times.why_not = error.what();
+  }
+  return times;
+}
+
+Recording::Recording(const DeviceWork& work, std::int64_t times) {
+  work();
+  cuda::wait_for_stream();
+  const cuda::PrivatePool memory;
+  pool_ = memory.pool();
+  cuda::begin_capture();
+  try {
+    for (std::int64_t i = 0; i < times; ++i) work();
+  } catch (...) {
+    cuda::free_capture(cuda::end_capture());
+    throw;
+  }
+  capture_ = cuda::end_capture();
+}
+
+Recording::~Recording() { cuda::free_capture(capture_); }
+
+void Recording::replay() const { cuda::replay_capture(capture_); }
 
 double launches_of(const DeviceWork& work) {
   const std::int64_t before = cuda::launch_count();

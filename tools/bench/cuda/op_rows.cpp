@@ -27,32 +27,38 @@ class OpRows {
 
   void measure_both() {
     Var y;
-    const DeviceWork forward = [&] { y = op_.run(variables(op_)); };
-    forward();
+    const DeviceWork run_forward = [&] { y = op_.run(variables(op_)); };
+    run_forward();
     if (!op_.differentiable) {
-      return add("", time_on_device(effort(), forward), op_.forward, forward, {});
+      const WorkTimes times = time_work(effort(), run_forward, {});
+      return add("", times, &Passes::forward, op_.forward, run_forward, {});
     }
     const Tensor dy = random_tensor(y.shape(), 50, 1, y.device());
-    const DeviceWork both = [&] {
-      forward();
-      backward(y, dy);
-    };
-    const Passes times = time_passes(effort(), forward, both);
-    add(": forward", times.first, op_.forward, forward, {});
+    const DeviceWork run_backward = [&] { backward(y, dy); };
+    const WorkTimes times = time_work(effort(), run_forward, run_backward);
+    add(": forward", times, &Passes::forward, op_.forward, run_forward, {});
     // An op may have nothing to do there: add() passes dy on.
-    if (op_.backward.numbers > 0) add(": backward", times.rest, op_.backward, both, forward);
+    if (op_.backward.numbers == 0) return;
+    const DeviceWork both = [&] {
+      run_forward();
+      run_backward();
+    };
+    add(": backward", times, &Passes::backward, op_.backward, both, run_forward);
   }
 
  private:
-  Effort effort() const { return bench_.effort(.3, 7); }
+  Effort effort() const { return bench_.effort(.2, 5); }
 
   // Of what `work` does beyond `before`.
-  void add(const char* direction, const Timing& timing, const Work& counted, const DeviceWork& work,
-           const DeviceWork& before) {
+  void add(const char* direction, const WorkTimes& times, Timing Passes::*pass, const Work& counted,
+           const DeviceWork& work, const DeviceWork& before) {
     Row row{.name = name_ + direction};
     row.label = std::string_view(direction) == ": backward" ? "  backward" : name_;
     const Limits& limits = bench_.one;
-    row.time(timing).per_token(op_.rows).over(op_floor_seconds(counted, limits));
+    row.launched_s = (times.launched.*pass).median;
+    row.time((times.replayed.value_or(times.launched)).*pass);
+    if (!times.replayed) row.note = "no graph of it: " + times.why_not;
+    row.per_token(op_.rows).over(op_floor_seconds(counted, limits));
     row.counted(work_bytes(counted), counted.products + counted.other, limits.memory_bytes,
                 limits.arithmetic.products);
     row.target_share = target_share_;
