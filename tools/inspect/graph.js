@@ -80,9 +80,11 @@ function scopeElement(node, depth) {
 function opLink(index) {
   return make('button', { class: 'link', click: () => { selectTab('graph'); showOp(index); $('detail').focus(); } }, `${data.ops[index].op} (${short(data.ops[index].scope)})`);
 }
+// An input that the op may do without, and did.
+const given = (input) => input.op !== undefined || input.parameter || input.shape.length || input.gradient_norm !== undefined;
 function inputName(input) {
   if (input.op !== undefined) return opLink(input.op);
-  return make('span', {}, input.parameter ? 'parameter ' + input.parameter.replace('backbone.', '') : input.shape.length || input.gradient_norm !== undefined ? 'constant' : 'none');
+  return make('span', {}, input.parameter ? 'parameter ' + input.parameter.replace('backbone.', '') : 'constant');
 }
 function showOp(index) {
   const op = data.ops[index];
@@ -96,7 +98,7 @@ function showOp(index) {
   fill($('detail'), make('h2', {}, op.op), make('p', { class: 'note' }, `op ${index + 1} of ${data.ops.length}, in ${op.scope || 'the step itself'}. Forward ${time(op.forward_s)}` +
     (op.backward_order !== undefined ? `, backward ${time(op.backward_s)}, step ${op.backward_order + 1} of the backward pass.` : op.recorded ? '. No gradient reached it.' : '. Computed without a gradient: a choice, or a number to look at.')),
     data.formulas[op.op] ? make('pre', { tabindex: 0, 'aria-label': 'Formula' }, data.formulas[op.op].trimEnd()) : null,
-    make('h3', {}, 'Reads'), make('ul', {}, op.inputs.map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}`, input.gradient_norm !== undefined ? `, gets a gradient of norm ${number(input.gradient_norm)}` : ''))),
+    make('h3', {}, 'Reads'), make('ul', {}, op.inputs.filter(given).map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}`, input.gradient_norm !== undefined ? `, gets a gradient of norm ${number(input.gradient_norm)}` : ''))),
     users.length ? make('h3', {}, 'Read by') : null, users.length ? make('ul', {}, users.map((i) => make('li', {}, opLink(i)))) : null,
     op.outputs.map((y, i) => tensorCard(op.outputs.length > 1 ? `output ${i + 1}` : 'output', y)));
 }
@@ -121,7 +123,7 @@ function showStep(n) {
   fill($('flow'), make('h2', {}, opLink(index)),
     make('p', { class: 'note' }, `Step ${current + 1}: the gradient of its output arrives`), make('p', {}, bar(arriving(op)), ' ', make('b', {}, number(arriving(op)))),
     make('p', { class: 'note' }, `and goes on to its inputs (${time(op.backward_s)}):`),
-    make('ul', {}, op.inputs.map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}: `, input.gradient_norm === undefined ? 'nothing' : make('b', {}, number(input.gradient_norm)), make('div', {}, bar(input.gradient_norm || 0))))),
+    make('ul', {}, op.inputs.filter(given).map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}: `, input.gradient_norm === undefined ? 'nothing' : make('b', {}, number(input.gradient_norm)), make('div', {}, bar(input.gradient_norm || 0))))),
     data.formulas[op.op] ? make('pre', { tabindex: 0, 'aria-label': 'Formula' }, data.formulas[op.op].trimEnd()) : null);
 }
 function buildBackward() {

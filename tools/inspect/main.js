@@ -8,7 +8,7 @@ function selectTab(name) {
     $(tab.getAttribute('aria-controls')).hidden = !on;
   }
   // Not the section's id: the browser would scroll there.
-  history.replaceState(null, '', '#view=' + name);
+  try { history.replaceState(null, '', '#view=' + name); } catch { /* in a frame of another page there is no address to keep */ }
 }
 for (const tab of tabs) {
   tab.addEventListener('click', () => selectTab(tab.id.slice(4)));
