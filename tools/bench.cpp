@@ -112,6 +112,7 @@ void run_bench(const BenchFlags& flags) {
   if constexpr (kHasCuda) {
     if (!device.is_cpu()) {
       bench.emulated = cuda::device_info().name == "emulated";
+      if (bench.emulated) bench.batch_size = std::min<std::int64_t>(bench.batch_size, 4);
       report.set_device(cuda::device_info().name);
     }
   }

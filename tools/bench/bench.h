@@ -8,6 +8,7 @@
 #include "engine/device.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/report.h"
+#include "tools/bench/training.h"
 
 namespace hax::bench {
 
@@ -21,6 +22,8 @@ struct Bench {
   std::int64_t batch_size = 64;    ///< sequences of a training step
   Limits one = {}, all = {};       ///< of one thread and of `threads`, or both of the device;
                                    ///< measured in this run
+
+  TrainingSetting training() const { return {batch_size, device, emulated}; }
 
   /// How long a row may take.
   Effort effort(double seconds = 1, std::size_t runs = 3) const {

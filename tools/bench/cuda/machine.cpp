@@ -128,6 +128,10 @@ void bench_launches(Bench& bench) {
     for (int i = 0; i < kLaunches; ++i) empty_launch();
   });
   add("launch of a kernel, one after another", many / kLaunches);
+  const Recording graph([] { empty_launch(); }, kLaunches);
+  add("node of a graph", time_on_device(bench.effort(.2, 5), [&] { graph.replay(); }) / kLaunches);
+  const Recording one([] { empty_launch(); }, 1);
+  add("replay of a graph of one node", time_on_device(bench.effort(.2, 5), [&] { one.replay(); }));
   add("launch, then wait for it", measure(bench.effort(.2, 5), [] {
         empty_launch();
         cuda::wait_for_stream();

@@ -6,5 +6,8 @@
 namespace hax::bench {
 
 void bench_device_machine(Bench& bench);  ///< sets the limits
+void bench_device_ops(Bench& bench);
+void bench_device_large(Bench& bench);
+void bench_device_step(Bench& bench);
 
 }  // namespace hax::bench
