@@ -394,13 +394,4 @@ void with_fixture(const std::string& path, DType dtype,
   });
 }
 
-FixtureError worst_of(const std::vector<FixtureError>& errors) {
-  FixtureError worst{"nothing", 0};
-  for (const FixtureError& error : errors) {
-    if (std::isnan(error.error)) return {error.what, kInfinity};
-    if (error.error > worst.error) worst = error;
-  }
-  return worst;
-}
-
 }  // namespace hax

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/vector_math.h"
+
 namespace hax {
 namespace {
 
-constexpr double kForgotten = 1e-3;
+constexpr float kForgotten = 1e-3F;
 
 std::int64_t shown(const Sequences& sequences, std::int64_t s) {
   return std::min(sequences.length(s), Inspection::kMostTokens);
@@ -34,20 +36,38 @@ void weigh(const double* q, const double* K, std::int64_t dim, const AttentionFo
   for (std::size_t z = 0; z < keys.size(); ++z) keys[z].weight = static_cast<float>(mean[z]);
 }
 
-// What a recurrence with `width` states, grouped by decay rate, does to one sequence. rates
-// [groups]: log decay for each unit of dt; dt_of(t, g) and write(t, i), i = 0..width-1, are the
-// sequence's.
+// A recurrence: every drive (a channel, or a head) has a dt of its own, some decay rates, and for
+// each rate as many states.
 struct Recurrence {
-  std::vector<double> rate;       // of every state
-  std::vector<std::int64_t> own;  // which dt drives it
+  std::int64_t drives, rates_each, states_each;
+  const double* rate;  // [drives, rates_each]: log decay for each unit of dt
+
+  double rate_of(std::int64_t state) const {
+    const std::int64_t drive = state / states_each, in_drive = state % states_each;
+    return rate[drive * rates_each + (rates_each > 1 ? in_drive : 0)];
+  }
 };
 
+// The mean over drives and rates of exp(passed rate), in float: a picture needs no more.
+float mean_kept(const Recurrence& states, const std::vector<float>& passed,
+                const std::vector<float>& rate) {
+  float sum = 0;
+  for (std::int64_t g = 0; g < states.drives; ++g) {
+    const float p = passed[static_cast<std::size_t>(g)];
+    const float* r = rate.data() + g * states.rates_each;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t n = 0; n < states.rates_each; ++n) sum += fast_exp(p * r[n]);
+  }
+  return sum / static_cast<float>(rate.size());
+}
+
+// dt [length, drives]; write(t, i): what token t writes into state i for each unit of dt.
 template <class Write>
-MemoryPicture picture_of(std::int64_t length, std::int64_t drives, const double* dt,
-                         const Recurrence& states, Write write) {
+MemoryPicture picture_of(std::int64_t length, const double* dt, const Recurrence& states,
+                         Write write) {
   MemoryPicture picture;
-  const std::size_t width = states.rate.size();
-  std::vector<double> h(width);
+  const std::int64_t drives = states.drives, width = drives * states.states_each;
+  std::vector<double> h(static_cast<std::size_t>(width));
   for (std::int64_t t = 0; t < length; ++t) {
     const double* row = dt + t * drives;
     const auto [least, most] = std::minmax_element(row, row + drives);
@@ -56,28 +76,25 @@ MemoryPicture picture_of(std::int64_t length, std::int64_t drives, const double*
     picture.dt_least.push_back(*least);
     picture.dt_most.push_back(*most);
     picture.dt_mean.push_back(sum / static_cast<double>(drives));
-    for (std::size_t i = 0; i < width; ++i) {
-      const double step = row[states.own[i]];
-      h[i] = std::exp(step * states.rate[i]) * h[i] + step * write(t, i);
-      square += h[i] * h[i];
+    for (std::int64_t i = 0; i < width; ++i) {
+      const double step = row[i / states.states_each];
+      double& state = h[static_cast<std::size_t>(i)];
+      state = std::exp(step * states.rate_of(i)) * state + step * write(t, i);
+      square += state * state;
     }
     picture.state_norm.push_back(std::sqrt(square));
   }
-  // The same for all columns at once: sums of dt from token t - d + 1 to t for each drive.
-  std::vector<double> passed(static_cast<std::size_t>(drives));
+  const std::vector<float> rate(states.rate, states.rate + drives * states.rates_each);
+  std::vector<float> passed(static_cast<std::size_t>(drives));  // dt from j + 1 to t
   for (std::int64_t t = 0; t < length; ++t) {
     std::vector<float>& kept = picture.kept.emplace_back();
-    std::ranges::fill(passed, 0.0);
+    std::ranges::fill(passed, 0.0F);
     for (std::int64_t j = t; j >= 0; --j) {
-      double mean = 0;
-      for (std::size_t i = 0; i < width; ++i) {
-        mean += std::exp(passed[static_cast<std::size_t>(states.own[i])] * states.rate[i]);
-      }
-      mean /= static_cast<double>(width);
+      const float mean = mean_kept(states, passed, rate);
       if (mean < kForgotten) break;
-      kept.push_back(static_cast<float>(mean));
+      kept.push_back(mean);
       for (std::int64_t g = 0; g < drives; ++g) {
-        passed[static_cast<std::size_t>(g)] += dt[j * drives + g];
+        passed[static_cast<std::size_t>(g)] += static_cast<float>(dt[j * drives + g]);
       }
     }
   }
@@ -117,22 +134,15 @@ std::vector<MemoryPicture> scan_pictures(const Tensor& u, const Tensor& dt, cons
   const Tensor in = u.to(DType::float64), step = dt.to(DType::float64);
   const Tensor rate = A.to(DType::float64), column = B.to(DType::float64);
   const std::int64_t dim = A.size(0), state = A.size(1);
-  Recurrence states;
-  for (std::int64_t e = 0; e < dim; ++e) {
-    for (std::int64_t n = 0; n < state; ++n) {
-      states.rate.push_back(rate.data<double>()[e * state + n]);
-      states.own.push_back(e);
-    }
-  }
+  const Recurrence states{dim, state, state, rate.data<double>()};
   std::vector<MemoryPicture> pictures;
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
     const std::int64_t begin = sequences.begin(s);
     const double* x = in.data<double>() + begin * dim;
     const double* b = column.data<double>() + begin * state;
-    pictures.push_back(picture_of(shown(sequences, s), dim, step.data<double>() + begin * dim,
-                                  states, [&](std::int64_t t, std::size_t i) {
-                                    const auto at = static_cast<std::int64_t>(i);
-                                    return b[t * state + at % state] * x[t * dim + at / state];
+    pictures.push_back(picture_of(shown(sequences, s), step.data<double>() + begin * dim, states,
+                                  [&](std::int64_t t, std::int64_t i) {
+                                    return b[t * state + i % state] * x[t * dim + i / state];
                                   }));
     pictures.back().sample = s;
   }
@@ -145,22 +155,15 @@ std::vector<MemoryPicture> ssd_pictures(const Tensor& x, const Tensor& dt, const
   const Tensor in = x.to(DType::float64), step = dt.to(DType::float64);
   const Tensor rate = A.to(DType::float64), column = B.to(DType::float64);
   const std::int64_t heads = A.size(0), dim = x.size(1) / heads, state = B.size(1) / groups;
-  Recurrence states;
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t i = 0; i < dim * state; ++i) {
-      states.rate.push_back(rate.data<double>()[h]);
-      states.own.push_back(h);
-    }
-  }
+  const Recurrence states{heads, 1, dim * state, rate.data<double>()};
   std::vector<MemoryPicture> pictures;
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
     const std::int64_t begin = sequences.begin(s);
     const double* inputs = in.data<double>() + begin * x.size(1);
     const double* columns = column.data<double>() + begin * B.size(1);
     pictures.push_back(picture_of(
-        shown(sequences, s), heads, step.data<double>() + begin * heads, states,
-        [&](std::int64_t t, std::size_t i) {
-          const auto at = static_cast<std::int64_t>(i);
+        shown(sequences, s), step.data<double>() + begin * heads, states,
+        [&](std::int64_t t, std::int64_t at) {
           const std::int64_t h = at / (dim * state), p = at / state % dim, n = at % state;
           const std::int64_t group = h / (heads / groups);
           return columns[t * B.size(1) + group * state + n] * inputs[t * x.size(1) + h * dim + p];

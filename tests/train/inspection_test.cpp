@@ -11,6 +11,7 @@
 #include "tests/support/files.h"
 #include "tests/support/models.h"
 #include "train/fixture.h"
+#include "train/inspection_pictures.h"
 
 using namespace hax;
 using namespace hax::test;
@@ -131,22 +132,68 @@ TEST_CASE("inspection: the graph hangs together and gradients go from op to op")
 }
 
 TEST_CASE("inspection: what a state keeps is the product of its decays") {
-  TestModel m(small_config("mamba2", "none"), DType::float32, 4);
-  const Batch batch = m.batch(1);
-  const DrawnInputs random(1, 1);
-  const Inspection seen = inspect_step({m.model, m.parameters, random, batch});
-  REQUIRE(!seen.memory.empty());
-  const MemoryPicture& picture = seen.memory.front();
-  REQUIRE(picture.kept.size() == static_cast<std::size_t>(batch.sequences.length(0)));
-  for (std::size_t t = 0; t < picture.kept.size(); ++t) {
-    REQUIRE(!picture.kept[t].empty());
-    CHECK(picture.kept[t].size() <= t + 1);
-    CHECK(picture.kept[t][0] == 1);
-    for (std::size_t d = 1; d < picture.kept[t].size(); ++d) {
-      CHECK(picture.kept[t][d] < picture.kept[t][d - 1]);
+  const std::int64_t length = 5, dim = 3, state = 2;
+  const auto positive = [](Tensor x) {
+    for (std::int64_t i = 0; i < x.numel(); ++i) {
+      x.data<double>()[i] = std::abs(x.data<double>()[i]) + 0.1;
     }
-    CHECK(picture.dt_least[t] <= picture.dt_mean[t]);
-    CHECK(picture.dt_mean[t] <= picture.dt_most[t]);
+    return x;
+  };
+  const Tensor u = random_tensor({length, dim}, 1), dt = positive(random_tensor({length, dim}, 2));
+  Tensor A = positive(random_tensor({dim, state}, 3));
+  const Tensor B = random_tensor({length, state}, 4);
+  for (std::int64_t i = 0; i < A.numel(); ++i) A.data<double>()[i] *= -1;
+  const auto at = [](const Tensor& x, std::int64_t r, std::int64_t c) {
+    return x.data<double>()[r * x.size(1) + c];
+  };
+  const std::vector<MemoryPicture> pictures =
+      scan_pictures(u, dt, A, B, Sequences::of_lengths({0, length}));
+  REQUIRE(pictures.size() == 2);
+  CHECK(pictures[0].kept.empty());
+  for (std::int64_t t = 0; t < length; ++t) {
+    const auto row = static_cast<std::size_t>(t);
+    double square = 0;
+    std::vector<double> kept(static_cast<std::size_t>(t + 1));
+    for (std::int64_t e = 0; e < dim; ++e) {
+      for (std::int64_t n = 0; n < state; ++n) {
+        double h = 0;
+        for (std::int64_t j = 0; j <= t; ++j) {
+          double passed = 0;
+          for (std::int64_t k = j + 1; k <= t; ++k) passed += at(dt, k, e);
+          const double left = std::exp(passed * at(A, e, n));
+          h += left * at(dt, j, e) * at(B, j, n) * at(u, j, e);
+          kept[static_cast<std::size_t>(t - j)] += left / static_cast<double>(dim * state);
+        }
+        square += h * h;
+      }
+    }
+    CHECK(pictures[1].state_norm[row] == doctest::Approx(std::sqrt(square)));
+    const std::vector<float>& mine = pictures[1].kept[row];
+    for (std::size_t d = 0; d < kept.size(); ++d) {
+      if (d < mine.size()) CHECK(mine[d] == doctest::Approx(kept[d]).epsilon(1e-5));
+      if (d == mine.size()) CHECK(kept[d] < 1e-3);
+    }
+  }
+}
+
+TEST_CASE("inspection: a state-space dual is a scan whose channels share a head's decay") {
+  const std::int64_t length = 4, heads = 2, head_dim = 3, state = 2;
+  const Tensor x = random_tensor({length, heads * head_dim}, 5);
+  const Tensor B = random_tensor({length, state}, 6);
+  const Tensor dt = Tensor::full({length, heads}, 0.3, DType::float64);
+  const Tensor A = Tensor::full({heads}, -0.7, DType::float64);
+  const Sequences pack = Sequences::single(length);
+  const MemoryPicture dual = ssd_pictures(x, dt, A, B, 1, pack).front();
+  const MemoryPicture scan =
+      scan_pictures(x, Tensor::full({length, heads * head_dim}, 0.3, DType::float64),
+                    Tensor::full({heads * head_dim, state}, -0.7, DType::float64), B, pack)
+          .front();
+  for (std::size_t t = 0; t < dual.state_norm.size(); ++t) {
+    CHECK(dual.state_norm[t] == doctest::Approx(scan.state_norm[t]));
+    REQUIRE(dual.kept[t].size() == scan.kept[t].size());
+    for (std::size_t d = 0; d < dual.kept[t].size(); ++d) {
+      CHECK(dual.kept[t][d] == doctest::Approx(scan.kept[t][d]));
+    }
   }
 }
 
