@@ -130,11 +130,12 @@ double launches_of(const DeviceWork& work) {
   return static_cast<double>(cuda::launch_count() - before);
 }
 
-void row_or_reason(Bench& bench, const std::string& name,
+bool row_or_reason(Bench& bench, const std::string& name,
                    const std::function<void()>& measure_row) {
   Row row{.name = name};
   try {
-    return measure_row();
+    measure_row();
+    return true;
   } catch (const OutOfMemory& error) {
     row.skipped = error.what();
   } catch (const Error& error) {
@@ -142,6 +143,7 @@ void row_or_reason(Bench& bench, const std::string& name,
     row.skipped = fmt::format("not yet on cuda ({})", error.what());
   }
   bench.report.add(row);
+  return false;
 }
 
 }  // namespace hax::bench

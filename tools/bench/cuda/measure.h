@@ -55,7 +55,7 @@ class Recording {
 double launches_of(const DeviceWork& work);
 
 /// Measures a row, or says in it why that cannot be: a kernel that is not written yet, or memory
-/// that is not there. Other errors pass.
-void row_or_reason(Bench& bench, const std::string& name, const std::function<void()>& measure_row);
+/// that is not there. False then; other errors pass.
+bool row_or_reason(Bench& bench, const std::string& name, const std::function<void()>& measure_row);
 
 }  // namespace hax::bench

@@ -23,7 +23,8 @@ CycleTiming time_steps(Training& training, const Effort& effort) {
   return CycleTiming(seconds);
 }
 
-void add_arch(Bench& bench, const std::string& arch, double& hours) {
+// Returns the hours of a run.
+double add_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory(kCuda);
   Training training(config, bench.training());
@@ -45,8 +46,19 @@ void add_arch(Bench& bench, const std::string& arch, double& hours) {
   row.parameters = static_cast<double>(training.model().parameters().count());
   row.hours =
       run_hours(*row.median_s, training, {.seconds = 0, .runs = bench.quick ? std::size_t{1} : 3});
-  hours += *row.hours;
   bench.report.add(row);
+  return *row.hours;
+}
+
+// Returns the hours of a run of each together; none when one could not be measured.
+std::optional<double> add_archs(Bench& bench, const std::vector<std::string>& archs) {
+  double hours = 0;
+  bool all = true;
+  for (const std::string& arch : archs) {
+    all = row_or_reason(bench, arch, [&] { hours += add_arch(bench, arch); }) && all;
+    release_cached_memory(kCuda);
+  }
+  return all ? std::optional(hours) : std::nullopt;
 }
 
 }  // namespace
@@ -60,18 +72,13 @@ void bench_device_step(Bench& bench) {
       "validations on\n1,440 samples.",
       {"median_s", "tokens_per_s", "launches", "moved_bytes", "flops", "copy_share",
        "product_share", "ratio", "bytes", "hours"});
-  std::vector<std::string> archs = paper_archs();
-  archs.emplace_back("transformer");
-  if (!bench.archs.empty()) {
-    archs = bench.archs;
-  } else if (bench.quick) {
-    archs = main_archs();
+  if (!bench.archs.empty() || bench.quick) {
+    add_archs(bench, bench.archs.empty() ? main_archs() : bench.archs);
+    return;
   }
-  double hours = 0;
-  for (const std::string& arch : archs) {
-    row_or_reason(bench, arch, [&] { add_arch(bench, arch, hours); });
-    release_cached_memory(kCuda);
-  }
+  const std::optional<double> hours = add_archs(bench, paper_archs());
+  if (hours && bench.batch_size == 64) bench.report.add(table_row(paper_archs(), *hours));
+  add_archs(bench, {"transformer"});
 }
 
 }  // namespace hax::bench
