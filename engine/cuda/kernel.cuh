@@ -17,6 +17,11 @@
 /// A variable of the block: HAX_SHARED(tile, float[32][33]) declares `tile`.
 #define HAX_SHARED(name, ...) __shared__ std::type_identity_t<__VA_ARGS__> name
 
+/// Before a loop: wholly unrolled, or by a factor.
+#define HAX_UNROLL _Pragma("unroll")
+#define HAX_TEXT(...) #__VA_ARGS__
+#define HAX_UNROLL_BY(factor) _Pragma(HAX_TEXT(unroll factor))
+
 namespace hax::cuda {
 
 /// The dynamic shared memory of the block, as many bytes as the launch asked for, aligned to 16.
@@ -30,6 +35,8 @@ __device__ T* dynamic_shared() {
 
 #else
 #include "engine/cuda/emulation/language.h"
+#define HAX_UNROLL
+#define HAX_UNROLL_BY(factor)
 #endif
 
 #include "engine/cuda/launch.cuh"

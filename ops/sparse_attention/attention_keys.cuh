@@ -134,6 +134,22 @@ __device__ float dot(const T* a, const T* b, int count) {
   return sum;
 }
 
+template <class Index>
+__global__ void first_rows_kernel(const Index* rows, std::int64_t wanted, std::int64_t tokens,
+                                  Index* before) {
+  for (std::int64_t t = cuda::global_thread(); t <= tokens; t += cuda::global_threads()) {
+    before[t] =
+        static_cast<Index>(first_where(0, wanted, [&](std::int64_t r) { return rows[r] >= t; }));
+  }
+}
+/// rows int32 [R], increasing -> int32 [tokens + 1]: how many of them are before each token.
+inline Tensor first_rows(const std::int32_t* rows, std::int64_t wanted, std::int64_t tokens) {
+  Tensor before = Tensor::empty({tokens + 1}, DType::int32, kCuda);
+  cuda::launch(first_rows_kernel<std::int32_t>, {cuda::blocks_for(tokens + 1, 256), 256}, rows,
+               wanted, tokens, before.data<std::int32_t>());
+  return before;
+}
+
 /// On the host. `rows` may be undefined.
 inline Keys window_view(const Sequences& sequences, std::int64_t window, const Tensor& rows) {
   const std::int64_t longest = sequences.tokens() > 1 ? sequences.tokens() : 1;

@@ -104,6 +104,11 @@ TEST_CASE("sparse_attention on CUDA equals the CPU") {
     compare(hax_keys(pack, 5), 16, 33, {});
     compare(hax_keys(pack, 2), 1, 1, every(7, pack.tokens()));
   }
+  // Rows of 16-byte pieces; several tiles of keys; blocks with the rows of several sequences.
+  const Sequences wide = Sequences::of_lengths({150, 3, 217});
+  compare(hax_keys(wide, 20), 16, 128, {});
+  compare(hax_keys(wide, 4), 20, 64, every(2, wide.tokens()));
+  compare(full_keys(wide), 64, 8, {});
   const Sequences pack = packs().back();
   compare(hax_keys(pack, 5), 4, 8, Tensor::from(std::vector<std::int32_t>{}));
   compare(hax_keys(pack, 5), 130, 150, {});  // more columns than a block takes
@@ -136,6 +141,8 @@ TEST_CASE("full_attention on CUDA equals the CPU") {
     compare(pack, {.heads = 4, .kv_heads = 2, .scale = 0.3, .window = 37}, 8, 16,
             every(3, pack.tokens()));
   }
+  compare(Sequences::of_lengths({90, 200}), {.heads = 4, .kv_heads = 4, .window = 64}, 8, 8, {});
+  compare(Sequences::single(1100), {.window = 70}, 4, 4, every(13, 1100));
   const Sequences pack = packs().back();
   compare(pack, {}, 4, 8, Tensor::from(std::vector<std::int32_t>{}));
   compare(pack, {.heads = 2, .kv_heads = 1, .scale = 0.1}, 131, 140, {});

@@ -210,6 +210,7 @@ void BlockRunner::run_block(dim3 index, std::uint64_t seed) {
   for (const SharedVariable& v : variables_) std::memset(v.memory.get(), kGarbage, v.bytes);
   std::ranges::fill(threads_, Thread{});
   std::ranges::fill(warps_, Warp{});
+  copies_.clear();
   ready_.clear();
   ready_at_ = 0;
   fresh_ = done_ = waiting_ = 0;
@@ -337,6 +338,28 @@ std::uint64_t BlockRunner::exchanged(unsigned mask, unsigned lane,
     fail();
   }
   return warps_[current_ / kWarp].values[lane];
+}
+
+void BlockRunner::copy_later(void* to, const void* from, std::size_t bytes) {
+  if (copies_.empty()) copies_.resize(count_);
+  copies_[current_].queue.push_back({to, from, bytes});
+}
+
+void BlockRunner::end_copy_group() {
+  if (copies_.empty()) copies_.resize(count_);
+  copies_[current_].groups.push_back(copies_[current_].queue.size());
+}
+
+void BlockRunner::wait_for_copies(std::size_t pending) {
+  if (copies_.empty()) return;
+  auto& [queue, groups] = copies_[current_];
+  if (groups.size() <= pending) return;
+  const auto finished = static_cast<std::ptrdiff_t>(groups.size() - pending);
+  const std::size_t end = groups[static_cast<std::size_t>(finished) - 1];
+  for (std::size_t i = 0; i < end; ++i) std::memcpy(queue[i].to, queue[i].from, queue[i].bytes);
+  queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(end));
+  groups.erase(groups.begin(), groups.begin() + finished);
+  for (std::size_t& group : groups) group -= end;
 }
 
 void* BlockRunner::dynamic_shared() {

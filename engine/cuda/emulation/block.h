@@ -61,6 +61,11 @@ class BlockRunner {
   void warp(WarpOp op, unsigned mask, std::uint64_t value, const std::source_location& where);
   std::uint64_t exchanged(unsigned mask, unsigned lane, const std::source_location& where);
   unsigned lane() const { return current_ % kWarp; }
+  /// A copy that happens when the thread waits for it, as late as the device may make it.
+  void copy_later(void* to, const void* from, std::size_t bytes);
+  void end_copy_group();
+  /// Waits for all but the last `pending` groups of the thread's copies.
+  void wait_for_copies(std::size_t pending);
   void* dynamic_shared();
   /// The block's variable named by `key`.
   void* static_shared(const void* key, std::size_t bytes);
@@ -86,6 +91,15 @@ class BlockRunner {
   struct Warp {
     unsigned arrived = 0;
     std::uint64_t values[kWarp] = {};  // of the last exchange, for each lane that took part
+  };
+  struct Copy {
+    void* to;
+    const void* from;
+    std::size_t bytes;
+  };
+  struct Copies {  // of a thread; groups: where each one that was not waited for ends
+    std::vector<Copy> queue;
+    std::vector<std::size_t> groups;
   };
   struct SharedVariable {
     const void* key;
@@ -125,6 +139,7 @@ class BlockRunner {
   std::size_t ready_at_ = 0;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Copies> copies_;  // empty until a thread of the block copies later
 
   Fiber home_;
   Fiber* running_ = nullptr;

@@ -63,7 +63,7 @@ const DeviceInfo& device_info() {
                                .major = 8,
                                .minor = 0,
                                .memory_bytes = free_memory().total,
-                               .shared_bytes_per_block = 99 << 10};
+                               .shared_bytes_per_block = 227 << 10};
   return info;
 }
 
