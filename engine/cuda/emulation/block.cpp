@@ -108,7 +108,10 @@ BlockRunner::Fiber* BlockRunner::idle_fiber() {
   }
   void* memory = ::mmap(nullptr, kStackBytes + kGuardBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) fail("the emulation has no memory for another thread's stack");
+  if (memory == MAP_FAILED) {
+    error_ = "the emulation has no memory for another thread's stack";
+    fail();
+  }
   ::mprotect(memory, kGuardBytes, PROT_NONE);  // stacks grow downwards into it
   auto fiber = std::make_unique<Fiber>();
   fiber->stack = static_cast<char*>(memory) + kGuardBytes;
@@ -243,8 +246,9 @@ void BlockRunner::shuffle_order() {
   }
 }
 
-void BlockRunner::fail(std::string message) {
-  error_ = std::move(message);
+// With error_ set. The stack is given up as it is, so nothing on it may own memory by now: what
+// made the message has to be gone.
+void BlockRunner::fail() {
   switch_to(&home_);
   std::abort();  // nobody comes back to a fiber that failed
 }
@@ -272,8 +276,9 @@ int BlockRunner::barrier(bool predicate, const std::source_location& where) {
 void BlockRunner::release_barrier() {
   for (unsigned t = 1; t < count_; ++t) {
     if (same(threads_[t].where, threads_[0].where)) continue;
-    fail(fmt::format("divergent barrier: thread 0 waits at {}, thread {} at {}",
-                     text(threads_[0].where), t, text(threads_[t].where)));
+    error_ = fmt::format("divergent barrier: thread 0 waits at {}, thread {} at {}",
+                         text(threads_[0].where), t, text(threads_[t].where));
+    fail();
   }
   waiting_ = 0;
   barrier_result_ = std::exchange(predicates_, 0);
@@ -286,7 +291,8 @@ void BlockRunner::warp(WarpOp op, unsigned mask, std::uint64_t value,
   const unsigned index = current_ / kWarp;
   Thread& me = threads_[current_];
   if ((mask >> lane() & 1) == 0) {
-    fail(fmt::format("{}: lane {} is not in its own mask {:#x}", text(where), lane(), mask));
+    error_ = fmt::format("{}: lane {} is not in its own mask {:#x}", text(where), lane(), mask);
+    fail();
   }
   me = {me.fiber, State::at_warp_op, op, mask, value, where};
   Warp& warp = warps_[index];
@@ -302,31 +308,34 @@ void BlockRunner::release_warp(unsigned index, unsigned mask) {
   Warp& warp = warps_[index];
   const Thread& me = threads_[current_];
   // Among the lanes of another warp and block there is nothing to look for.
-  std::vector<unsigned> lanes;
+  unsigned lanes[kWarp], count = 0;
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     const Thread& other = threads_[index * kWarp + lane];
     if (other.mask != me.mask || other.op != me.op || !same(other.where, me.where)) {
-      fail(fmt::format("divergent warp operation: {} and {}", describe(current_),
-                       describe(index * kWarp + lane)));
+      error_ = fmt::format("divergent warp operation: {} and {}", describe(current_),
+                           describe(index * kWarp + lane));
+      fail();
     }
     warp.values[lane] = other.value;
-    lanes.push_back(index * kWarp + lane);
+    lanes[count++] = index * kWarp + lane;
   }
   warp.arrived &= ~mask;
   if (random_ != 0) {
-    for (std::size_t i = lanes.size(); i > 1; --i) {
+    for (unsigned i = count; i > 1; --i) {
       random_ = mix(random_) | 1;
       std::swap(lanes[i - 1], lanes[(random_ >> 1) % i]);
     }
   }
-  for (const unsigned t : lanes) make_ready(t);
+  for (unsigned i = 0; i < count; ++i) make_ready(lanes[i]);
 }
 
 std::uint64_t BlockRunner::exchanged(unsigned mask, unsigned lane,
                                      const std::source_location& where) {
   if ((mask >> lane & 1) == 0) {
-    fail(fmt::format("{}: reads lane {}, which is not in the mask {:#x}", text(where), lane, mask));
+    error_ =
+        fmt::format("{}: reads lane {}, which is not in the mask {:#x}", text(where), lane, mask);
+    fail();
   }
   return warps_[current_ / kWarp].values[lane];
 }
@@ -354,7 +363,10 @@ void BlockRunner::wait_for_copies(std::size_t pending) {
 }
 
 void* BlockRunner::dynamic_shared() {
-  if (!shared_) fail("the kernel uses dynamic shared memory, its launch asks for none");
+  if (!shared_) {
+    error_ = "the kernel uses dynamic shared memory, its launch asks for none";
+    fail();
+  }
   return shared_.get();
 }
 

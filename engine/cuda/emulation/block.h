@@ -120,7 +120,7 @@ class BlockRunner {
   void shuffle_order();
   void release_barrier();
   void release_warp(unsigned warp, unsigned mask);
-  [[noreturn]] void fail(std::string message);
+  [[noreturn]] void fail();
   std::string describe(unsigned thread) const;
   std::string diagnosis() const;
   void abandon_fibers();
