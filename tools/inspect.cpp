@@ -118,8 +118,26 @@ void inspect_model(const InspectFlags& flags) {
   }
   const Batch batch = samples_of(*task, flags);
   const DrawnInputs random(static_cast<std::uint64_t>(options.seed), 1);
-  Inspection inspection = inspect_step(
-      {*loaded.model, *loaded.parameters, random, batch, options.gate_loss_weight, options.lr});
+  AdamW optimizer(loaded.model->parameters(), AdamWOptions{options.beta1, options.beta2,
+                                                           options.adam_eps, options.weight_decay});
+  InspectionInput input{.model = *loaded.model,
+                        .parameters = *loaded.parameters,
+                        .random = random,
+                        .batch = batch,
+                        .gate_loss_weight = options.gate_loss_weight,
+                        .lr = options.lr,
+                        .clip_norm = options.clip_norm,
+                        .optimizer = &optimizer};
+  // The last checkpoint of a run has what its next step needs; the best model has not, nor has a
+  // lone file of another name.
+  const std::filesystem::path given_path(flags.checkpoint);
+  const bool whole =
+      !std::filesystem::is_regular_file(given_path) || given_path.filename() == "model.safetensors";
+  if (whole && std::filesystem::exists(loaded.folder / "optimizer.safetensors")) {
+    input.steps_done = load_run(loaded.folder, *loaded.model, *loaded.parameters, optimizer).step;
+    input.lr = warmup_rate(options.lr, input.steps_done + 1, options.warmup_step);
+  }
+  Inspection inspection = inspect_step(input);
   find_answers(*task, batch, inspection);
   const ModelConfig& config = inspection.config;
   const std::string model =

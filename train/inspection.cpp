@@ -11,7 +11,6 @@
 #include "ops/elementwise/elementwise.h"
 #include "ops/embedding/embedding.h"
 #include "train/inspection_pictures.h"
-#include "train/optimizer.h"
 
 namespace hax {
 namespace {
@@ -191,21 +190,33 @@ void read_answers(const Batch& batch, const Tensor& target_logits, Inspection& i
   }
 }
 
-void look_at_parameters(const InspectionInput& input, const Parameters& gradients,
+// The parameters after one step of the optimiser. It works in float32; in float64 nothing moves.
+Parameters updated(const InspectionInput& input, std::int64_t step, Parameters& gradients) {
+  Parameters next(input.model.parameters(), input.parameters.flat().dtype());
+  copy(next.flat(), input.parameters.flat());
+  if (next.flat().dtype() != DType::float32) return next;
+  if (input.clip_norm > 0) clip(gradients, global_norm(gradients), input.clip_norm);
+  if (input.optimizer != nullptr) {
+    input.optimizer->update(step, input.lr, gradients, next);
+  } else {
+    AdamW(input.model.parameters()).update(step, input.lr, gradients, next);
+  }
+  return next;
+}
+
+void look_at_parameters(const InspectionInput& input, Parameters& gradients,
                         Inspection& inspection) {
-  Parameters updated(input.model.parameters(), input.parameters.flat().dtype());
-  copy(updated.flat(), input.parameters.flat());
-  // AdamW works in float32; in float64 there is no update to show.
-  const bool can_update = updated.flat().dtype() == DType::float32;
-  if (can_update) AdamW(input.model.parameters()).update(1, input.lr, gradients, updated);
   for (std::size_t i = 0; i < gradients.specs().size(); ++i) {
     InspectedParameter& parameter = inspection.parameters.emplace_back();
-    const Tensor before = input.parameters.view(i);
+    const Tensor value = input.parameters.view(i);
     parameter.name = gradients.specs()[i].name;
-    parameter.tensor = {before.shape(), before.dtype(), stats_of(before),
-                        stats_of(gradients.view(i))};
-    Tensor change = updated.view(i).to(DType::float64).clone();
-    const Tensor from = before.to(DType::float64);
+    parameter.tensor = {value.shape(), value.dtype(), stats_of(value), stats_of(gradients.view(i))};
+  }
+  const Parameters next = updated(input, inspection.update_step, gradients);
+  for (std::size_t i = 0; i < gradients.specs().size(); ++i) {
+    InspectedParameter& parameter = inspection.parameters[i];
+    Tensor change = next.view(i).to(DType::float64).clone();
+    const Tensor from = input.parameters.view(i).to(DType::float64);
     for (std::int64_t j = 0; j < change.numel(); ++j)
       change.data<double>()[j] -= from.data<double>()[j];
     const double moved = norm_of(change), size = parameter.tensor.value.norm;
@@ -224,6 +235,7 @@ Inspection inspect_step(const InspectionInput& input) {
   inspection.config = input.model.config();
   inspection.gate_loss_weight = input.gate_loss_weight;
   inspection.lr = input.lr;
+  inspection.update_step = input.steps_done + 1;
   for (std::int64_t s = 0; s < batch.count(); ++s) {
     const auto tokens = batch.tokens.rows(batch.sequences.begin(s), batch.sequences.end(s));
     const auto values = tokens.values<std::int32_t>();

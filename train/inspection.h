@@ -9,6 +9,7 @@
 
 #include "data/batch.h"
 #include "models/model.h"
+#include "train/optimizer.h"
 
 namespace hax {
 
@@ -55,7 +56,7 @@ struct InspectedOp {
 struct InspectedParameter {
   std::string name;
   InspectedTensor tensor;
-  /// Norm of what the first step of AdamW would change, over the norm of the parameter; infinite
+  /// Norm of what the next step of AdamW would change, over the norm of the parameter; infinite
   /// for a parameter of zeros.
   double update_ratio = 0;
 };
@@ -84,8 +85,12 @@ struct MemoryPicture {
   std::vector<double> dt_least, dt_mean, dt_most;  ///< of each token, over channels or heads
   std::vector<double> state_norm;                  ///< |h_t|_2, all channels and states together
   /// kept[t][d]: what is left at token t of what token t - d wrote, the product of the decays in
-  /// between, averaged over channels and states; cut where it falls below 1/1000.
+  /// between, averaged over channels and states; cut where it falls below kForgotten. Of more than
+  /// kMostDecays channels times states, channels evenly spaced over all are averaged.
   std::vector<std::vector<float>> kept;
+
+  static constexpr float kForgotten = 1e-3F;
+  static constexpr std::int64_t kMostDecays = 2048;
 };
 
 struct InspectedTarget {
@@ -96,11 +101,12 @@ struct InspectedTarget {
 };
 
 struct Inspection {
-  static constexpr std::int64_t kMostTokens = 512;
+  static constexpr std::int64_t kMostTokens = 2048;
 
   ModelConfig config;
   double lm_loss = 0, gate_loss = 0, loss = 0, accuracy = 0;
   double gate_loss_weight = 0, lr = 0;
+  std::int64_t update_step = 1;  ///< number of the optimiser's step that update ratios are of
   std::vector<InspectedOp> ops;
   std::vector<InspectedParameter> parameters;
   std::vector<AttentionPicture> attention;
@@ -116,7 +122,12 @@ struct InspectionInput {
   const RandomInputs& random;
   const Batch& batch;
   double gate_loss_weight = 0.1;
-  double lr = 2e-3;  ///< of the update whose ratio is shown
+  double lr = 2e-3;      ///< of the update whose ratio is shown
+  double clip_norm = 0;  ///< of the gradients, before that update; 0: not
+  /// Where the run stands, for that update, which it makes; null: at its start, with moments of
+  /// zero.
+  AdamW* optimizer = nullptr;
+  std::int64_t steps_done = 0;
 };
 
 /// Runs the batch as one pack, every row computed, forward and backward, on the CPU. Throws Error

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/parallel.h"
 #include "ops/vector_math.h"
 
 namespace hax {
 namespace {
-
-constexpr float kForgotten = 1e-3F;
 
 std::int64_t shown(const Sequences& sequences, std::int64_t s) {
   return std::min(sequences.length(s), Inspection::kMostTokens);
@@ -48,18 +47,56 @@ struct Recurrence {
   }
 };
 
-// The mean over drives and rates of exp(passed rate), in float: a picture needs no more.
-float mean_kept(const Recurrence& states, const std::vector<float>& passed,
-                const std::vector<float>& rate) {
-  float sum = 0;
-  for (std::int64_t g = 0; g < states.drives; ++g) {
-    const float p = passed[static_cast<std::size_t>(g)];
-    const float* r = rate.data() + g * states.rates_each;
-#pragma omp simd reduction(+ : sum)
-    for (std::int64_t n = 0; n < states.rates_each; ++n) sum += fast_exp(p * r[n]);
+// What states keep, from t back to where they have forgotten, in float: a picture needs no more.
+class Keeping {
+ public:
+  Keeping(std::int64_t length, const double* dt, const Recurrence& states) {
+    const std::int64_t most =
+        std::max<std::int64_t>(1, MemoryPicture::kMostDecays / states.rates_each);
+    drives_ = std::min(states.drives, most);
+    rates_each_ = states.rates_each;
+    for (std::int64_t g = 0; g < drives_; ++g) {
+      const double* rate = states.rate + source(g, states) * rates_each_;
+      rate_.insert(rate_.end(), rate, rate + rates_each_);
+    }
+    for (std::int64_t t = 0; t < length; ++t) {
+      for (std::int64_t g = 0; g < drives_; ++g) {
+        dt_.push_back(static_cast<float>(dt[t * states.drives + source(g, states)]));
+      }
+    }
   }
-  return sum / static_cast<float>(rate.size());
-}
+
+  std::vector<float> row(std::int64_t t) const {
+    std::vector<float> kept, passed(static_cast<std::size_t>(drives_));  // dt from j + 1 to t
+    for (std::int64_t j = t; j >= 0; --j) {
+      const float left = mean(passed);
+      if (left < MemoryPicture::kForgotten) break;
+      kept.push_back(left);
+      for (std::int64_t g = 0; g < drives_; ++g) {
+        passed[static_cast<std::size_t>(g)] += dt_[static_cast<std::size_t>(j * drives_ + g)];
+      }
+    }
+    return kept;
+  }
+
+ private:
+  std::int64_t source(std::int64_t g, const Recurrence& states) const {
+    return g * states.drives / drives_;
+  }
+  float mean(const std::vector<float>& passed) const {
+    float sum = 0;
+    for (std::int64_t g = 0; g < drives_; ++g) {
+      const float p = passed[static_cast<std::size_t>(g)];
+      const float* r = rate_.data() + g * rates_each_;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t n = 0; n < rates_each_; ++n) sum += fast_exp(p * r[n]);
+    }
+    return sum / static_cast<float>(rate_.size());
+  }
+
+  std::int64_t drives_ = 0, rates_each_ = 0;
+  std::vector<float> rate_, dt_;  // [drives, rates_each], [length, drives]
+};
 
 // dt [length, drives]; write(t, i): what token t writes into state i for each unit of dt.
 template <class Write>
@@ -84,20 +121,15 @@ MemoryPicture picture_of(std::int64_t length, const double* dt, const Recurrence
     }
     picture.state_norm.push_back(std::sqrt(square));
   }
-  const std::vector<float> rate(states.rate, states.rate + drives * states.rates_each);
-  std::vector<float> passed(static_cast<std::size_t>(drives));  // dt from j + 1 to t
-  for (std::int64_t t = 0; t < length; ++t) {
-    std::vector<float>& kept = picture.kept.emplace_back();
-    std::ranges::fill(passed, 0.0F);
-    for (std::int64_t j = t; j >= 0; --j) {
-      const float mean = mean_kept(states, passed, rate);
-      if (mean < kForgotten) break;
-      kept.push_back(mean);
-      for (std::int64_t g = 0; g < drives; ++g) {
-        passed[static_cast<std::size_t>(g)] += static_cast<float>(dt[j * drives + g]);
-      }
+  const Keeping keeping(length, dt, states);
+  picture.kept.resize(static_cast<std::size_t>(length));
+  // Late rows are the long ones: each piece gets some of them.
+  const std::int64_t pieces = Pieces(length, 64).number();
+  parallel_for(pieces, [&](std::int64_t p) {
+    for (std::int64_t t = p; t < length; t += pieces) {
+      picture.kept[static_cast<std::size_t>(t)] = keeping.row(t);
     }
-  }
+  });
   return picture;
 }
 

@@ -65,6 +65,32 @@ TEST_CASE("hax inspect writes one page, a graph or its numbers") {
   CHECK(dot.find("op0 -> ") != std::string::npos);
 }
 
+TEST_CASE("hax inspect keeps its page below 5 MB by leaving out rows, and says so") {
+  const TempFolder folder;
+  const auto page_of = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"inspect", "--out", folder / "step.html"});
+    CHECK(run_hax(flags).code == 0);
+    const std::string html = read_text(folder / "step.html");
+    CHECK(html.size() < 5'000'000);
+    constexpr std::string_view kStart = R"(id="data">)";
+    const std::size_t begin = html.find(kStart) + kStart.size();
+    return Json::parse(html.substr(begin, html.find("</script>", begin) - begin));
+  };
+  const Json small = page_of({"--contexts", "2:2", "--keys", "2:2"});
+  CHECK(small["row_stride"] == 1);
+  CHECK(small["pictures_left_out"] == 0);
+  const Json large = page_of(
+      {"--base_arch", "transformer", "--contexts", "12:12", "--keys", "12:12", "--samples", "6"});
+  CHECK(large["row_stride"] > 1);
+  CHECK(large["attention"].size() == 12);
+  // Questions stay as long as there is room.
+  for (const Json& target : large["targets"]) {
+    if (target["sample"] != 3 || large["asked_stride"] != 1) continue;
+    const std::size_t position = target["position"];
+    CHECK(!large["attention"][3]["packed"][position].is_null());
+  }
+}
+
 TEST_CASE("hax inspect refuses what does not go together in one line") {
   const TempFolder folder;
   const auto error = [&](std::vector<std::string> flags) {

@@ -1,4 +1,4 @@
-// The inspector's numbers against those of fixtures, which an independent implementation wrote.
+// What the inspector gathers. tests/tools/inspect_fixture_test.cpp compares it with fixtures.
 #include "train/inspection.h"
 
 #include <doctest/doctest.h>
@@ -6,11 +6,9 @@
 #include <cmath>
 #include <limits>
 
-#include "engine/safetensors.h"
+#include "engine/autograd.h"
 #include "tests/support/compare.h"
-#include "tests/support/files.h"
 #include "tests/support/models.h"
-#include "train/fixture.h"
 #include "train/inspection_pictures.h"
 
 using namespace hax;
@@ -18,89 +16,95 @@ using namespace hax::test;
 
 namespace {
 
-// |a - b| within 1e-4 of `size`.
-void check_close(double a, double b, double size) { CHECK(std::abs(a - b) <= 1e-4 * size + 1e-12); }
-
-// `size`: what the errors of single numbers are measured against.
-void check_stats(const NumberStats& mine, const NumberStats& wanted, double size) {
-  CHECK(mine.count == wanted.count);
-  CHECK(mine.nan == 0);
-  CHECK(mine.infinite == 0);
-  check_close(mine.min, wanted.min, size);
-  check_close(mine.max, wanted.max, size);
-  check_close(mine.mean, wanted.mean, size);
-  check_close(mine.std, wanted.std, size);
-  check_close(mine.norm, wanted.norm, size * std::sqrt(static_cast<double>(mine.count)));
-}
-double size_of_numbers(const NumberStats& stats) {
-  return std::max(std::abs(stats.min), std::abs(stats.max));
-}
-
-void check_attention(const Inspection& inspection, const SafeTensors& file) {
-  for (const AttentionPicture& picture : inspection.attention) {
-    const auto found = file.tensors.find(fmt::format("debug.attended.{}", picture.layer));
-    if (picture.op != "sparse_attention" || found == file.tensors.end()) continue;
-    const std::int64_t length = found->second.size(1);
-    const std::uint8_t* allowed =
-        found->second.data<std::uint8_t>() + picture.sample * length * length;
-    for (std::size_t i = 0; i < picture.queries.size(); ++i) {
-      double sum = 0;
-      std::vector<std::uint8_t> mine(static_cast<std::size_t>(length));
-      for (const AttendedKey& key : picture.queries[i]) {
-        mine[static_cast<std::size_t>(key.key)] = 1;
-        sum += key.weight;
-      }
-      CHECK(std::equal(mine.begin(), mine.end(), allowed + static_cast<std::int64_t>(i) * length));
-      CHECK((picture.queries[i].empty() || std::abs(sum - 1) < 1e-5));
-    }
-    const auto scores = file.tensors.find(fmt::format("debug.key_score.{}", picture.layer));
-    if (scores == file.tensors.end()) continue;
-    const Tensor wanted = scores->second.to(DType::float64);
-    REQUIRE(picture.key_score.size() == picture.queries.size());
-    for (std::size_t t = 0; t < picture.key_score.size(); ++t) {
-      check_close(picture.key_score[t],
-                  wanted.data<double>()[picture.sample * length + static_cast<std::int64_t>(t)], 1);
+// Weighs what an attention op read by the weights of a picture, beside what it computed.
+class AttentionCheck final : public Watcher {
+ public:
+  struct Seen {
+    bool sparse;  // else several heads, over which pictures have means
+    Tensor V, y;
+  };
+  std::vector<Seen> seen;
+  void on_forward(const OpEvent& event, std::span<const Var> inputs,
+                  std::span<const Tensor> outputs) override {
+    if (std::string_view(event.op).ends_with("_attention")) {
+      seen.push_back({event.scope.ends_with(".sparse"), inputs[2].value(), outputs[0]});
     }
   }
-}
+};
 
 }  // namespace
 
-TEST_CASE("inspection: losses, parameters, gradients, sets and scores are those of the fixtures") {
-  for (const std::string& name : fixture_names()) {
+TEST_CASE("inspection: weights of attention make of the values what the op computed") {
+  for (const auto& [name, config] : all_small_configs()) {
     INFO(name);
-    const SafeTensors file = read_safetensors(fixture_path(name));
+    if (config.sparse_arch == "none") continue;
+    const TestModel m(config, DType::float32, 5);
+    const Batch batch = m.batch(2);
+    const DrawnInputs random(1, 1);
+    AttentionCheck check;
     Inspection inspection;
-    with_fixture(fixture_path(name), DType::float32, [&](const FixtureStep& step) {
-      inspection = inspect_step(
-          {step.model, step.parameters, step.random, step.batch, step.gate_loss_weight});
-    });
-    for (const auto& [what, mine] :
-         {std::pair{"lm_loss", inspection.lm_loss}, std::pair{"gate_loss", inspection.gate_loss},
-          std::pair{"loss", inspection.loss}, std::pair{"accuracy", inspection.accuracy}}) {
-      INFO(what);
-      check_close(mine, file.tensors.at(what).item(), 1);
+    {
+      const Watch watch(check);
+      inspection = inspect_step({m.model, m.parameters, random, batch});
     }
-    double largest = 0;
-    for (const InspectedParameter& parameter : inspection.parameters) {
-      largest =
-          std::max(largest, size_of_numbers(stats_of(file.tensors.at("grad." + parameter.name))));
+    REQUIRE(inspection.attention.size() == check.seen.size() * 2);
+    for (std::size_t a = 0; a < inspection.attention.size(); ++a) {
+      const AttentionPicture& picture = inspection.attention[a];
+      const AttentionCheck::Seen& op = check.seen[a / 2];
+      if (!op.sparse) continue;
+      const std::int64_t begin = batch.sequences.begin(picture.sample), dim = op.y.size(1);
+      double error = 0;
+      for (std::size_t i = 0; i < picture.queries.size(); ++i) {
+        if (picture.queries[i].empty()) continue;
+        for (std::int64_t c = 0; c < dim; ++c) {
+          double sum = 0;
+          for (const AttendedKey& key : picture.queries[i]) {
+            sum += static_cast<double>(key.weight) *
+                   static_cast<double>(op.V.data<float>()[(begin + key.key) * dim + c]);
+          }
+          const auto row = begin + static_cast<std::int64_t>(i);
+          error = std::max(error,
+                           std::abs(sum - static_cast<double>(op.y.data<float>()[row * dim + c])));
+        }
+      }
+      CHECK(error < 1e-5);
     }
-    std::size_t known = 0;
-    for (const auto& [tensor, value] : file.tensors) known += tensor.starts_with("param.") ? 1 : 0;
-    CHECK(inspection.parameters.size() == known);
-    for (const InspectedParameter& parameter : inspection.parameters) {
-      INFO(parameter.name);
-      const NumberStats value = stats_of(file.tensors.at("param." + parameter.name));
-      const NumberStats gradient = stats_of(file.tensors.at("grad." + parameter.name));
-      check_stats(parameter.tensor.value, value, size_of_numbers(value));
-      REQUIRE(parameter.tensor.gradient);
-      check_stats(*parameter.tensor.gradient, gradient,
-                  std::max(size_of_numbers(gradient), 1e-4 * largest));
-      CHECK(parameter.update_ratio >= 0);
-    }
-    check_attention(inspection, file);
   }
+}
+
+TEST_CASE("inspection: the update is the optimiser's next, with its moments and clipped") {
+  const TestModel m(small_config("mamba", "none"), DType::float32, 3);
+  const Batch batch = m.batch(1);
+  const DrawnInputs random(1, 1);
+  const auto ratios = [&](AdamW* optimizer, std::int64_t done, double clip_norm) {
+    const Inspection seen = inspect_step({.model = m.model,
+                                          .parameters = m.parameters,
+                                          .random = random,
+                                          .batch = batch,
+                                          .lr = 1e-3,
+                                          .clip_norm = clip_norm,
+                                          .optimizer = optimizer,
+                                          .steps_done = done});
+    CHECK(seen.update_step == done + 1);
+    std::vector<double> all;
+    for (const InspectedParameter& p : seen.parameters) all.push_back(p.update_ratio);
+    return all;
+  };
+  const std::vector<double> fresh = ratios(nullptr, 0, 0);
+  AdamW optimizer(m.model.parameters());
+  CHECK(ratios(&optimizer, 0, 0) == fresh);
+  // The same gradient again, with the moments that it left: again the same update.
+  const std::vector<double> second = ratios(&optimizer, 1, 0);
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    CHECK(second[i] == doctest::Approx(fresh[i]).epsilon(1e-3));
+  }
+  // Large moments stand in its way.
+  fill(optimizer.second_moments().flat(), 1e6);
+  fill(optimizer.first_moments().flat(), 0);
+  for (const double ratio : ratios(&optimizer, 2, 0)) CHECK(ratio < 1e-4);
+  // Clipped far below the eps of AdamW the update shrinks; otherwise it is blind to the scale.
+  AdamW other(m.model.parameters(), AdamWOptions{.weight_decay = 0});
+  for (const double ratio : ratios(&other, 0, 1e-12)) CHECK(ratio < 1e-5);
 }
 
 TEST_CASE("inspection: the graph hangs together and gradients go from op to op") {

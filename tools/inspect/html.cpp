@@ -5,6 +5,8 @@
 namespace hax::inspect {
 namespace {
 
+constexpr std::size_t kMostBytes = 4'800'000;  // of a page
+
 std::string_view part(std::string_view name) {
   for (const EmbeddedText& text : embedded_inspect()) {
     if (text.name == name) return text.text;
@@ -41,7 +43,9 @@ std::string to_html(const Inspection& inspection, const std::string& title,
   replace(page, "/*tree*/", part("graph"));
   replace(page, "/*pictures*/", part("pictures"));
   replace(page, "/*script*/", part("main"));
-  replace(page, "/*data*/", inside_script(to_json(inspection, title, label)));
+  // '<' inside it grows to six characters; there are few, in labels alone.
+  replace(page, "/*data*/",
+          inside_script(to_page_json(inspection, title, label, kMostBytes - page.size())));
   return page;
 }
 

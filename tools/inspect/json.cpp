@@ -1,8 +1,12 @@
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
-#include <map>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "tools/inspect/pack.h"
 #include "tools/inspect/text.h"
 
 namespace hax::inspect {
@@ -12,12 +16,10 @@ using Json = nlohmann::json;
 
 // JSON has no NaN and no infinity.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-// For pictures: four digits are more than an eye tells apart.
-Json short_number(double value) {
+// As many digits as are worth their place.
+Json short_number(double value, int digits) {
   if (!std::isfinite(value)) return nullptr;
-  if (value == 0) return 0;
-  const double scale = std::pow(10.0, 3 - std::floor(std::log10(std::abs(value))));
-  return std::round(value * scale) / scale;
+  return std::strtod(fmt::format("{:.{}g}", value, digits).c_str(), nullptr);
 }
 
 Json shape_json(const Shape& shape) {
@@ -64,20 +66,27 @@ Json op_json(const InspectedOp& op) {
   return json;
 }
 
-Json attention_json(const AttentionPicture& picture) {
-  Json queries = Json::array();
-  for (const std::vector<AttendedKey>& keys : picture.queries) {
-    Json list = Json::array();  // key, weight, key, weight, ...
-    for (const AttendedKey& key : keys) {
-      list.push_back(key.key);
-      list.push_back(std::round(key.weight * 1e4) / 1e4);
-    }
-    queries.push_back(list);
+// Weights alone where every key up to the query is seen, else after each key.
+std::string packed(const std::vector<AttendedKey>& keys, std::size_t query) {
+  const bool all = keys.size() == query + 1;
+  std::string text(all ? "*" : "");
+  for (const AttendedKey& key : keys) {
+    if (!all) pack_number(key.key, kKeyDigits, text);
+    pack_share(key.weight, kLeastWeight, kWeightDigits, text);
   }
-  Json json{{"layer", picture.layer},
-            {"sample", picture.sample},
-            {"op", picture.op},
-            {"queries", queries}};
+  return text;
+}
+
+std::string packed(const std::vector<float>& kept) {
+  std::string text;
+  for (const float share : kept) {
+    pack_share(share, MemoryPicture::kForgotten, kKeptDigits, text);
+  }
+  return text;
+}
+
+Json attention_frame(const AttentionPicture& picture) {
+  Json json{{"layer", picture.layer}, {"sample", picture.sample}, {"op", picture.op}};
   if (!picture.query_bin.empty()) {
     // Bins as text: 62 bits are more than a number of JavaScript holds.
     for (const auto& [name, bins] :
@@ -91,28 +100,120 @@ Json attention_json(const AttentionPicture& picture) {
   return json;
 }
 
-Json memory_json(const MemoryPicture& picture) {
-  const auto list = [](const auto& numbers) {
-    Json json = Json::array();
-    for (const double x : numbers) json.push_back(short_number(x));
-    return json;
-  };
-  Json kept = Json::array();
-  for (const std::vector<float>& row : picture.kept) kept.push_back(list(row));
-  return {{"layer", picture.layer},
-          {"sample", picture.sample},
-          {"op", picture.op},
-          {"dt_least", list(picture.dt_least)},
-          {"dt_mean", list(picture.dt_mean)},
-          {"dt_most", list(picture.dt_most)},
-          {"state_norm", list(picture.state_norm)},
-          {"kept", kept}};
+Json attention_json(const AttentionPicture& picture) {
+  Json json = attention_frame(picture);
+  json["queries"] = Json::array();
+  for (const std::vector<AttendedKey>& keys : picture.queries) {
+    Json list = Json::array();  // key, weight, key, weight, ...
+    for (const AttendedKey& key : keys) {
+      list.push_back(key.key);
+      list.push_back(short_number(key.weight, 7));
+    }
+    json["queries"].push_back(list);
+  }
+  return json;
 }
 
-}  // namespace
+Json memory_frame(const MemoryPicture& picture, int digits) {
+  Json json{{"layer", picture.layer}, {"sample", picture.sample}, {"op", picture.op}};
+  for (const auto& [name, numbers] :
+       {std::pair{"dt_least", &picture.dt_least}, std::pair{"dt_mean", &picture.dt_mean},
+        std::pair{"dt_most", &picture.dt_most}, std::pair{"state_norm", &picture.state_norm}}) {
+    json[name] = Json::array();
+    for (const double x : *numbers) json[name].push_back(short_number(x, digits));
+  }
+  return json;
+}
 
-std::string to_json(const Inspection& inspection, const std::string& title,
-                    const TokenLabel& label) {
+Json memory_json(const MemoryPicture& picture) {
+  Json json = memory_frame(picture, 9);
+  json["kept"] = Json::array();
+  for (const std::vector<float>& row : picture.kept) {
+    Json list = Json::array();
+    for (const float x : row) list.push_back(short_number(x, 7));
+    json["kept"].push_back(list);
+  }
+  return json;
+}
+
+Json page_frame(const MemoryPicture& picture) {
+  Json json = memory_frame(picture, 4);
+  json["reach"] = Json::array();  // of how many tokens a tenth or more is left
+  for (const std::vector<float>& row : picture.kept) {
+    json["reach"].push_back(std::ranges::count_if(row, [](float x) { return x >= 0.1F; }));
+  }
+  return json;
+}
+
+// A picture of a page: what is written of it anyway, and its rows.
+struct Packed {
+  Json frame;
+  std::vector<std::string> rows;
+  std::vector<std::size_t> asked;  // rows of queries that ask for an answer
+};
+
+Packed packed(const Inspection& inspection, const AttentionPicture& picture) {
+  Packed page{attention_frame(picture), {}, {}};
+  for (std::size_t i = 0; i < picture.queries.size(); ++i) {
+    page.rows.push_back(packed(picture.queries[i], i));
+  }
+  for (const InspectedTarget& target : inspection.targets) {
+    const auto position = static_cast<std::size_t>(target.position);
+    if (target.sample == picture.sample && position < page.rows.size()) {
+      page.asked.push_back(position);
+    }
+  }
+  return page;
+}
+
+Packed packed(const MemoryPicture& picture) {
+  Packed page{page_frame(picture), {}, {}};
+  for (const std::vector<float>& row : picture.kept) page.rows.push_back(packed(row));
+  return page;
+}
+
+// Which rows go in: one in `stride`, and of those that ask one in `asked`.
+struct Thinning {
+  std::size_t stride, asked;
+};
+constexpr Thinning kThinnings[] = {{1, 1},  {2, 1},   {3, 1},    {4, 1},      {6, 1},
+                                   {8, 1},  {12, 1},  {16, 1},   {16, 2},     {32, 2},
+                                   {32, 4}, {64, 16}, {256, 64}, {2048, 2048}};
+
+std::vector<bool> rows_in(const Packed& picture, const Thinning& thinning) {
+  std::vector<bool> in(picture.rows.size());
+  for (std::size_t i = 0; i < in.size(); i += thinning.stride) in[i] = true;
+  for (std::size_t i = 0; i < picture.asked.size(); i += thinning.asked) {
+    in[picture.asked[i]] = true;
+  }
+  return in;
+}
+
+std::size_t bytes_of(const std::vector<Packed>& pictures, const Thinning& thinning) {
+  std::size_t bytes = 0;
+  for (const Packed& picture : pictures) {
+    const std::vector<bool> in = rows_in(picture, thinning);
+    for (std::size_t i = 0; i < in.size(); ++i) bytes += in[i] ? picture.rows[i].size() + 3 : 5;
+  }
+  return bytes;
+}
+
+Json thinned(const std::vector<Packed>& pictures, const Thinning& thinning) {
+  Json list = Json::array();
+  for (const Packed& picture : pictures) {
+    const std::vector<bool> in = rows_in(picture, thinning);
+    Json json = picture.frame, rows = Json::array();
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      rows.push_back(in[i] ? Json(picture.rows[i]) : Json(nullptr));
+    }
+    json["packed"] = std::move(rows);
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+// All but the pictures.
+Json frame_json(const Inspection& inspection, const std::string& title, const TokenLabel& label) {
   Json json{{"title", title},
             {"model", Json::parse(hax::to_json(inspection.config))},
             {"lm_loss", number(inspection.lm_loss)},
@@ -121,7 +222,7 @@ std::string to_json(const Inspection& inspection, const std::string& title,
             {"loss", number(inspection.loss)},
             {"accuracy", number(inspection.accuracy)},
             {"lr", inspection.lr},
-            {"most_tokens", Inspection::kMostTokens}};
+            {"update_step", inspection.update_step}};
   json["ops"] = Json::array();
   std::set<std::string> names;
   for (const InspectedOp& op : inspection.ops) {
@@ -156,14 +257,55 @@ std::string to_json(const Inspection& inspection, const std::string& title,
                                {"answer", target.answer}});
   }
   json["attention"] = Json::array();
+  json["memory"] = Json::array();
+  return json;
+}
+
+}  // namespace
+
+std::string to_json(const Inspection& inspection, const std::string& title,
+                    const TokenLabel& label) {
+  Json json = frame_json(inspection, title, label);
   for (const AttentionPicture& picture : inspection.attention) {
     json["attention"].push_back(attention_json(picture));
   }
-  json["memory"] = Json::array();
   for (const MemoryPicture& picture : inspection.memory) {
     json["memory"].push_back(memory_json(picture));
   }
   return json.dump() + "\n";
+}
+
+std::string to_page_json(const Inspection& inspection, const std::string& title,
+                         const TokenLabel& label, std::size_t most_bytes) {
+  Json json = frame_json(inspection, title, label);
+  std::vector<Packed> attention, memory;
+  std::size_t bytes = json.dump().size() + 100;
+  for (const AttentionPicture& picture : inspection.attention) {
+    bytes += attention.emplace_back(packed(inspection, picture)).frame.dump().size() + 15;
+  }
+  for (const MemoryPicture& picture : inspection.memory) {
+    bytes += memory.emplace_back(packed(picture)).frame.dump().size() + 15;
+  }
+  Thinning thinning{};
+  for (const Thinning& next : kThinnings) {
+    thinning = next;
+    if (bytes + bytes_of(attention, next) + bytes_of(memory, next) <= most_bytes) break;
+  }
+  json["attention"] = thinned(attention, thinning);
+  json["memory"] = thinned(memory, thinning);
+  json["row_stride"] = thinning.stride;
+  json["asked_stride"] = thinning.asked;
+  json["pictures_left_out"] = 0;
+  std::string text = json.dump();
+  // Thinned to nothing, and still too much: fewer pictures.
+  for (int left_out = 0; text.size() > most_bytes; text = json.dump()) {
+    Json& list =
+        json["attention"].size() > json["memory"].size() ? json["attention"] : json["memory"];
+    if (list.empty()) break;
+    list.erase(list.size() - 1);
+    json["pictures_left_out"] = ++left_out;
+  }
+  return text;
 }
 
 }  // namespace hax::inspect

@@ -9,7 +9,7 @@
 
 namespace hax {
 
-/// page.html, page.css and page.js of tools/inspect/, compiled in.
+/// The parts of the page in tools/inspect/, compiled in.
 std::span<const EmbeddedText> embedded_inspect();
 
 namespace inspect {
@@ -19,6 +19,10 @@ using TokenLabel = std::function<std::string(std::int32_t)>;
 /// One JSON object; docs/inspect.md says what is in it. `title` says what was run.
 std::string to_json(const Inspection& inspection, const std::string& title,
                     const TokenLabel& label);
+/// The same for the page: pictures are packed (pack.h), and thinned until all of it has at most
+/// `most_bytes` as far as that goes.
+std::string to_page_json(const Inspection& inspection, const std::string& title,
+                         const TokenLabel& label, std::size_t most_bytes);
 /// The graph for Graphviz, a cluster a scope.
 std::string to_dot(const Inspection& inspection);
 /// One page that needs nothing else, around that JSON.
