@@ -1,6 +1,7 @@
 // Backward of selective_scan on CUDA (selective_scan.md, "On CUDA").
 
 #include "engine/cuda/reduce.cuh"
+#include "ops/selective_scan/selective_scan_16_backward.cuh"
 #include "ops/selective_scan/selective_scan_stage.cuh"
 
 namespace hax {
@@ -45,12 +46,6 @@ __global__ void __launch_bounds__(kThreads)
   place.store_own(in, dh, carry + place.at(in, at));
   if (place.lane == 0 && place.e < in.dim) steps[at * in.dim + place.e] = sum_dt;
 }
-
-// Shares of the gradients that several blocks add to.
-struct Shares {
-  float *dB, *dC;  // [channel_blocks, T, N], [channel_blocks, R, N]
-  float *dA, *dD;  // [places, E, N], [places, E]
-};
 
 // A block's shared memory beside the stage: h and its gradient after the tokens of a chunk, a
 // column a thread, and dt u.
@@ -291,14 +286,29 @@ void run(const Tensor& dy, const Tensor& dfinal, const ScanInputs& in, const Ten
   const std::size_t bytes =
       Staged::bytes(plan.lane_bits) +
       sizeof(float) * static_cast<std::size_t>(Traces::floats(plan.lane_bits));
-  visit_lane_bits(plan.lane_bits, [&](auto lane_bits) {
-    for (inputs.first_state = 0; inputs.first_state < state; inputs.first_state += kMaxStates) {
-      cuda::launch(backward_kernel<T, lane_bits.value>, {plan.grid(), kThreads, bytes}, inputs,
-                   from_dy, from_final, plan.in_pieces ? carries.data<float>() : nullptr,
-                   states.data<float>(), tokens, wanted, out.du.data<T>(), out.ddt.data<T>(),
-                   out.dinitial.defined() ? out.dinitial.data<T>() : nullptr, shares);
+  const float* from_carry = plan.in_pieces ? carries.data<float>() : nullptr;
+  const float* from_states = states.data<float>();
+  T *to_du = out.du.data<T>(), *to_ddt = out.ddt.data<T>();
+  T* to_initial = out.dinitial.defined() ? out.dinitial.data<T>() : nullptr;
+  bool done = false;
+  if constexpr (std::is_same_v<T, float>) {
+    inputs.first_state = 0;
+    done = has_16_states(inputs, from_dy);
+    if (done) {
+      cuda::launch(backward_16_kernel<T>, {plan.grid(), kThreads, kBackward16Bytes}, inputs,
+                   from_dy, from_final, from_carry, from_states, tokens, wanted, to_du, to_ddt,
+                   to_initial, shares);
     }
-  });
+  }
+  if (!done) {
+    visit_lane_bits(plan.lane_bits, [&](auto lane_bits) {
+      for (inputs.first_state = 0; inputs.first_state < state; inputs.first_state += kMaxStates) {
+        cuda::launch(backward_kernel<T, lane_bits.value>, {plan.grid(), kThreads, bytes}, inputs,
+                     from_dy, from_final, from_carry, from_states, tokens, wanted, to_du, to_ddt,
+                     to_initial, shares);
+      }
+    });
+  }
   const auto sum = [](const Tensor& parts, std::int64_t count, Tensor& to) {
     return Sum<T>{parts.data<float>(), count, to.numel(), to.data<T>()};
   };

@@ -1,5 +1,6 @@
 // Forward of selective_scan on CUDA (selective_scan.md, "On CUDA").
 
+#include "ops/selective_scan/selective_scan_16_forward.cuh"
 #include "ops/selective_scan/selective_scan_stage.cuh"
 
 namespace hax {
@@ -116,6 +117,13 @@ void run(const ScanInputs& in, const Tensor& initial, const Sequences& sequences
       launch(std::true_type{}, lane_bits);
       cuda::launch(carry_kernel<T, false>, {cuda::blocks_for(final_state.numel(), 256), 256},
                    inputs.pieces, inputs.A, steps, from, dim, state, carry);
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (has_16_states<T>(inputs, nullptr)) {
+        cuda::launch(forward_16_kernel<T>, {plan.grid(), kThreads, kForward16Bytes}, inputs, tokens,
+                     from, carry, to_y, to_final, to_states);
+        return;
+      }
     }
     launch(std::false_type{}, lane_bits);
   });

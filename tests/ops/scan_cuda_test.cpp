@@ -168,6 +168,9 @@ TEST_CASE("selective_scan on CUDA equals the CPU, the same to the bit in two run
                          {"odd states", {20}, 3, 21, 0, false},
                          {"many sequences", std::vector<std::int64_t>(150, 2), 3, 5, 0},
                          {"one thread a channel", {40}, 200, 4, 3},
+                         {"16 states of whole blocks", {0, 17, 1, 50, 0, 16, 0}, 64, 16, 0},
+                         {"16 states, some rows, from zero", {40, 3, 0, 36}, 32, 16, 7, false},
+                         {"16 states in pieces", {290, 0, 1}, 32, 16, 3},
                          {"in pieces", {300, 0, 411, 1}, 3, 5, 0},
                          {"in pieces, some rows, from zero", {530}, 9, 16, 50, false}}) {
     INFO(c.what);
@@ -203,11 +206,11 @@ void compare_with_rest(const Op& op, const Inputs& in, std::int64_t kept, std::i
 
 TEST_CASE("selective_scan on CUDA: tokens behind the last sequence") {
   if constexpr (!kHasCuda) return;
-  for (const std::int64_t length : {20, 400}) {
+  for (const auto& [length, dim] : {std::pair{20, 35}, {400, 35}, {20, 32}, {400, 32}}) {
     const Sequences kept = Sequences::of_lengths({7, length});
     const Sequences both = Sequences::of_lengths({7, length + 43});
     both.keep("offsets", kept.offsets_on(kCuda));
-    Inputs in = scan_inputs(both, 35, 16, {}, true), less = in;
+    Inputs in = scan_inputs(both, dim, 16, {}, true), less = in;
     for (const std::size_t i : {0, 1, 3, 4}) less[i] = in[i].rows(0, length + 7);
     compare_with_rest(scan(both, {}), in, length + 7, length + 50, scan(kept, {}), less);
   }
