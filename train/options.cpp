@@ -69,9 +69,8 @@ std::span<const OptionSpec> option_specs() {
       {"device", "cpu (or cuda in a build with it)", &O::device},
       {"threads", "threads; 0: one a core. Never changes a result", &O::threads, 0, 1024},
       {"graph",
-       "on CUDA, on: a step whose lengths come again is queued as one graph; off: launch by "
-       "launch. "
-       "Never changes a result",
+       "on or off: whether steps on CUDA are queued as one graph where\nlengths repeat. Never "
+       "changes a result",
        &O::graph},
   };
   return specs;

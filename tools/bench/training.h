@@ -26,8 +26,8 @@ std::vector<std::string> main_archs();
 struct TrainingSetting {
   std::int64_t batch_size = 64;  ///< sequences of a step
   Device device = kCpu;
-  bool graphs = true;  ///< on a device: replay steps whose lengths have come before
   bool small = false;  ///< tables of 2 x 2 to 3 x 3 entries instead of the paper's, to try things
+  bool graphs = true;  ///< on a device: replay steps whose lengths have come before
 };
 
 class Training {

@@ -33,7 +33,9 @@ void bench_optimizer(Bench& bench) {
   Row row{.name = "AdamW, all of Mamba + HAX"};
   const WorkTimes times = time_work(bench.effort(.3, 7), update, {});
   row.launched_s = times.launched.forward.median;
-  row.time(times.replayed ? times.replayed->forward : times.launched.forward).per_token(count).over(op_floor_seconds(work, limits));
+  row.time(times.replayed ? times.replayed->forward : times.launched.forward)
+      .per_token(count)
+      .over(op_floor_seconds(work, limits));
   row.counted(work_bytes(work), work.other, limits.memory_bytes, limits.arithmetic.products);
   row.launches = launches_of(update);
   bench.report.add(row);
