@@ -70,6 +70,12 @@ Tensor Sequences::offsets_on(Device device) const {
   });
 }
 
+Tensor Sequences::padded_on(Device device) const {
+  return derived_on(device, "padded", [this] {
+    return std::vector<std::int32_t>(data_->padded.begin(), data_->padded.end());
+  });
+}
+
 Tensor Sequences::derived_on(Device device, const char* name,
                              const std::function<std::vector<std::int32_t>()>& make) const {
   const std::scoped_lock lock(data_->mutex);

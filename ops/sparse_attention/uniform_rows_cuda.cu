@@ -107,16 +107,6 @@ __global__ void key_kernel(Keys keys, SumsLayout layout, const std::int32_t* pad
   }
 }
 
-Tensor padded_lengths(const Sequences& sequences) {
-  return sequences.derived_on(kCuda, "padded", [&] {
-    std::vector<std::int32_t> padded;
-    for (std::int64_t s = 0; s < sequences.count(); ++s) {
-      padded.push_back(static_cast<std::int32_t>(sequences.padded(s)));
-    }
-    return padded;
-  });
-}
-
 template <class T>
 Tensor sums_of(const Keys& keys, const SumsLayout& layout, std::int64_t rows, const T* left,
                const T* right, const float* softmax, const float* projection) {
@@ -135,7 +125,7 @@ void uniform_rows_forward(const Tensor& V, const Sequences& sequences, const Ten
                           const Tensor& softmax, Tensor& y) {
   const Keys keys = attention::window_view(sequences, 1, rows);
   const SumsLayout layout{V.size(1), 0};
-  const Tensor padded = padded_lengths(sequences);
+  const Tensor padded = sequences.padded_on(kCuda);
   cuda::visit_storage("sparse_attention", V.dtype(), [&]<class T>() {
     const Tensor sums = sums_of<T>(keys, layout, V.size(0), V.data<T>(), nullptr, nullptr, nullptr);
     cuda::launch(mean_kernel<T>, {cuda::blocks_for(y.numel(), kThreads), kThreads}, keys, layout,
@@ -149,7 +139,7 @@ void uniform_rows_backward(const Tensor& dy, const Tensor& Q, const Tensor& K, c
                            Tensor& dQ, Tensor& dK, Tensor& dV) {
   const Keys keys = attention::window_view(sequences, 1, rows);
   const SumsLayout layout{V.size(1), K.size(1)};
-  const Tensor padded = padded_lengths(sequences);
+  const Tensor padded = sequences.padded_on(kCuda);
   const std::int64_t count = Q.size(0), tokens = K.size(0);
   Tensor projection = Tensor::empty({count}, DType::float32, kCuda);
   cuda::visit_storage("sparse_attention", V.dtype(), [&]<class T>() {
