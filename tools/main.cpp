@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
     hax::add_sweep_command(app);
     hax::add_report_command(app);
     hax::add_data_command(app);
+    hax::add_inspect_command(app);
     hax::add_list_command(app);
     hax::add_verify_command(app);
     hax::add_explain_command(app);

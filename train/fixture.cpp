@@ -363,23 +363,35 @@ FixtureReport compare(const Fixture& fixture) {
 
 }  // namespace
 
-FixtureReport check_fixture(const std::string& path, DType dtype, Device device) {
+namespace {
+
+// What an op says about a token or a candidate does not know of the file it came from.
+template <class F>
+auto naming(const std::string& path, F run) {
   try {
-    return compare(open_fixture(path, dtype, device));
+    return run();
   } catch (const Error& error) {
-    // What an op says about a token or a candidate does not know of the file it came from.
     if (std::string_view(error.what()).find(path) != std::string_view::npos) throw;
     throw Error(fmt::format("{}: {}", path, error.what()));
   }
 }
 
-FixtureError worst_of(const std::vector<FixtureError>& errors) {
-  FixtureError worst{"nothing", 0};
-  for (const FixtureError& error : errors) {
-    if (std::isnan(error.error)) return {error.what, kInfinity};
-    if (error.error > worst.error) worst = error;
-  }
-  return worst;
+}  // namespace
+
+FixtureReport check_fixture(const std::string& path, DType dtype, Device device) {
+  return naming(path, [&] { return compare(open_fixture(path, dtype, device)); });
+}
+
+void with_fixture(const std::string& path, DType dtype,
+                  const std::function<void(const FixtureStep&)>& run) {
+  naming(path, [&] {
+    const Fixture fixture = open_fixture(path, dtype, kCpu);
+    const Model model(config_of(fixture));
+    const Parameters parameters = parameters_of(fixture, model);
+    const GivenInputs random(fixture);
+    const Batch batch = batch_of(fixture);
+    run({model, parameters, random, batch, gate_loss_weight_of(fixture)});
+  });
 }
 
 }  // namespace hax

@@ -2,11 +2,12 @@
 // compares with them.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "engine/device.h"
-#include "engine/dtype.h"
+#include "data/batch.h"
+#include "models/model.h"
 
 namespace hax {
 
@@ -31,6 +32,20 @@ struct FixtureReport {
 /// or of another type or shape than the configuration asks for, or a token or candidate is out of
 /// range.
 FixtureReport check_fixture(const std::string& path, DType dtype, Device device = kCpu);
+
+/// What a fixture describes, for those who want to run it themselves. float32 or float64, on the
+/// CPU.
+struct FixtureStep {
+  const Model& model;
+  const Parameters& parameters;
+  const RandomInputs& random;
+  const Batch& batch;
+  double gate_loss_weight;
+};
+
+/// Calls `run` with what `path` describes. Throws as check_fixture() does.
+void with_fixture(const std::string& path, DType dtype,
+                  const std::function<void(const FixtureStep&)>& run);
 
 /// The largest error; NaN counts as infinite.
 FixtureError worst_of(const std::vector<FixtureError>& errors);

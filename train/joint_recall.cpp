@@ -35,6 +35,9 @@ class JointRecall final : public Task {
   Batch batch(Split split, std::int64_t first, std::int64_t count) const override {
     return read_batch(source(split), first, count);
   }
+  std::string token_label(std::int32_t token) const override {
+    return token == kBosToken ? "bos" : hax::token_label(source(Split::train).task(), token);
+  }
   std::vector<TargetFacts> target_facts(const Batch& batch) const override {
     return hax::target_facts(source(Split::train).task(), batch);
   }

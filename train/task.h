@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "data/batch.h"
 #include "data/joint_recall.h"
@@ -33,6 +34,8 @@ class Task {
   /// Samples of the validation or test split.
   virtual std::int64_t count(Split split) const = 0;
   virtual Batch batch(Split split, std::int64_t first, std::int64_t count) const = 0;
+  /// A token for the eye.
+  virtual std::string token_label(std::int32_t token) const { return std::to_string(token); }
   /// What each target of a batch asks for, to report accuracy apart; empty where a task cannot
   /// tell.
   virtual std::vector<TargetFacts> target_facts(const Batch&) const { return {}; }

@@ -132,14 +132,15 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   HAX_SHARED(founds, Found[kWarps][kWarp]);
   const cuda::Piece piece = pieces.at(blockIdx.x);
   if (piece.begin == piece.end) return;  // the whole block
-  const std::int64_t s = piece.sequence, rows = piece.end - piece.begin;
+  const std::int64_t s = piece.sequence;
+  const int rows = static_cast<int>(piece.end - piece.begin), width = static_cast<int>(dim);
   double* features = cuda::table_of(far, dim);
   if (centre.starts) {
     cuda::sums_of_piece(x, dim, piece, centre.starts + std::int64_t{blockIdx.x} * dim, features);
   }
   const std::int64_t before = rows_before(centre.carried, s) + piece.begin - pieces.offsets[s] + 1;
-  for (std::int64_t i = threadIdx.x; i < rows * dim; i += blockDim.x) {
-    const std::int64_t row = i / dim, f = i % dim;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * width; i += kWarps * kWarp) {
+    const int row = i / width, f = i % width;
     double& at = features[f * kSumPitch + row];
     double middle = 0;
     // Divided, not multiplied by 1 / count: equal float32 rows then centre to exactly zero.

@@ -9,7 +9,7 @@ using cuda::to_float;
 namespace {
 
 constexpr double kSmallestNorm = 1e-12;
-constexpr unsigned kThreads = 128;
+constexpr int kThreads = 128;
 
 __device__ double norm_of(double square) {
   const double norm = sqrt(square);
@@ -64,20 +64,21 @@ __global__ void __launch_bounds__(kThreads)
   if (piece.begin == piece.end) return;  // the whole block
   double* sums = cuda::table_of(far, dim);
   cuda::sums_of_piece(x, dim, piece, starts + std::int64_t{blockIdx.x} * dim, sums);
-  const std::int64_t rows = piece.end - piece.begin;
+  const int rows = static_cast<int>(piece.end - piece.begin), width = static_cast<int>(dim);
+  const int thread = static_cast<int>(threadIdx.x);
   if (causal) {
-    if (threadIdx.x < rows) {
+    if (thread < rows) {
       double square = 0;
       for (std::int64_t f = 0; f < dim; ++f) {
-        const double sum = sums[f * cuda::kSumPitch + threadIdx.x];
+        const double sum = sums[f * cuda::kSumPitch + thread];
         square = fma(sum, sum, square);
       }
-      norms[piece.begin + threadIdx.x] = row_norms[threadIdx.x] = norm_of(square);
+      norms[piece.begin + thread] = row_norms[thread] = norm_of(square);
     }
     __syncthreads();
   }
-  for (std::int64_t i = threadIdx.x; i < rows * dim; i += kThreads) {
-    const std::int64_t row = i / dim, f = i % dim;
+  for (int i = thread; i < rows * width; i += kThreads) {
+    const int row = i / width, f = i % width;
     const double norm = causal ? row_norms[row] : norms[piece.sequence * dim + f];
     y[piece.begin * dim + i] =
         cuda::from_float<T>(static_cast<float>(sums[f * cuda::kSumPitch + row] / norm));
@@ -173,7 +174,8 @@ void running_sum_forward(Cuda, const Tensor& x, const Tensor& initial, const Seq
         x.data<T>(),          or_null(initial),        padded, {starts.data<double>(), dim},
         norms.data<double>(), final_sum.data<double>()};
     cuda::run_chains(offsets, count, dim, sums);
-    cuda::launch(forward_kernel<T>, {cuda::blocks(places), kThreads, tables.shared_bytes()}, pieces,
+    cuda::launch(forward_kernel<T>,
+                 {cuda::blocks(places), unsigned{kThreads}, tables.shared_bytes()}, pieces,
                  x.data<T>(), starts.data<double>(), dim, causal, norms.data<double>(), y.data<T>(),
                  tables.far());
   });
@@ -190,8 +192,8 @@ void running_sum_backward(Cuda, const Tensor& dy, const Tensor& dfinal, const Te
   cuda::visit_storage("normalized_running_sum", y.dtype(), [&]<class T>() {
     const T* dout = dy.defined() ? dy.data<T>() : nullptr;
     if (dout && causal) {
-      cuda::launch(dots_kernel<T>, {cuda::blocks_for(tokens, kThreads), kThreads}, y.data<T>(),
-                   dout, norms.data<double>(), tokens, dim, dots.data<double>());
+      cuda::launch(dots_kernel<T>, {cuda::blocks_for(tokens, kThreads), unsigned{kThreads}},
+                   y.data<T>(), dout, norms.data<double>(), tokens, dim, dots.data<double>());
     } else if (dout) {
       cuda::run_chains(
           offsets, count, dim,

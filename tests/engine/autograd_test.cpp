@@ -1,48 +1,16 @@
-#include "engine/autograd.h"
+#include "tests/engine/autograd_support.h"
 
 #include <doctest/doctest.h>
 
-#include <stdexcept>
 #include <thread>
 
-#include "engine/memory.h"
 #include "tests/support/compare.h"
 
 using namespace hax;
 using namespace hax::test;
+using namespace hax::test::graph;
 
 namespace {
-
-Tensor scalar(double value) { return Tensor::full({}, value, DType::float64); }
-
-Tensor elementwise(const Tensor& a, const Tensor& b, double (*f)(double, double)) {
-  Tensor y = Tensor::empty(a.shape(), DType::float64);
-  for (std::int64_t i = 0; i < y.numel(); ++i) {
-    y.data<double>()[i] = f(a.data<double>()[i], b.data<double>()[i]);
-  }
-  return y;
-}
-
-Tensor product(const Tensor& a, const Tensor& b) {
-  return elementwise(a, b, [](double x, double y) { return x * y; });
-}
-
-// Passes its dy on as it is, twice: gradients that share storage.
-Var add(const Var& a, const Var& b) {
-  const Tensor y = elementwise(a.value(), b.value(), [](double p, double q) { return p + q; });
-  return record("add", y, {a, b}, [](const Tensor& dy) { return Grads{dy, dy}; });
-}
-
-Var mul(const Var& a, const Var& b) {
-  const Tensor at = a.value(), bt = b.value();
-  return record("mul", product(at, bt), {a, b}, [at, bt](const Tensor& dy) {
-    return Grads{product(dy, bt), product(dy, at)};
-  });
-}
-
-Var identity(const Var& x, const char* op = "identity") {
-  return record(op, x.value(), {x}, [](const Tensor& dy) { return Grads{dy}; });
-}
 
 // a -> (a, 2a, 3a); records which dy were defined.
 std::vector<Var> three_multiples(const Var& a, std::vector<bool>* defined) {
@@ -187,21 +155,6 @@ TEST_CASE("inputs without a gradient: constants, undefined inputs, undefined res
   CHECK_FALSE(b.grad().defined());
 }
 
-TEST_CASE("nothing is recorded without a leaf, and closures go at once") {
-  const std::shared_ptr<int> saved = std::make_shared<int>(1);
-  const auto op = [&](const Var& x) {
-    return record("op", scalar(1), {x}, [saved](const Tensor& dy) { return Grads{dy}; });
-  };
-  const Var constant = op(scalar(1));
-  CHECK_FALSE(constant.requires_grad());
-  CHECK(saved.use_count() == 1);
-  const Var recorded = op(Var::leaf(scalar(1)));
-  CHECK(recorded.requires_grad());
-  CHECK(saved.use_count() == 2);
-  backward(recorded);
-  CHECK(saved.use_count() == 1);
-}
-
 TEST_CASE("NoGrad and detach cut the graph") {
   const Var x = Var::leaf(scalar(3));
   CHECK(grad_enabled());
@@ -220,22 +173,6 @@ TEST_CASE("NoGrad and detach cut the graph") {
   CHECK_FALSE(cut.requires_grad());
   backward(mul(cut, x));
   CHECK(x.grad().item() == 9);
-}
-
-TEST_CASE("a graph can be walked once") {
-  const Var x = Var::leaf(scalar(3));
-  const Var shared = mul(x, x), loss = identity(shared);
-  backward(loss);
-  CHECK(x.grad().item() == 6);
-  CHECK(x.node().use_count() == 1);  // the loss is still held, its graph is not
-  const auto freed = [](const char* op) {
-    return fmt::format("{}: its graph was freed by an earlier backward(); run the forward again",
-                       op);
-  };
-  CHECK(error_of([&] { backward(loss); }) == freed("identity"));
-  // A new loss on top of a freed part: refused before any leaf is touched.
-  CHECK(error_of([&] { backward(mul(shared, x)); }) == freed("mul"));
-  CHECK(x.grad().item() == 6);
 }
 
 TEST_CASE("an op without a gradient stops backward, unless nothing arrives there") {
@@ -289,31 +226,6 @@ TEST_CASE("backward refuses losses, seeds and leaves that make no sense") {
   CHECK(error_of([] { Var::leaf(Tensor::zeros({2}), "w", Tensor::zeros({3})); }) ==
         "leaf 'w': its gradient tensor has another shape, type or device than its value");
   CHECK(error_of([] { Var::leaf(Tensor(), "w"); }) == "leaf 'w': its value is undefined");
-}
-
-TEST_CASE("a failure half-way leaves nothing behind that a later backward would add") {
-  const Var x = Var::leaf(scalar(3));
-  const Var base = mul(x, x);
-  const Var broken = record("broken", scalar(1), {base},
-                            [](const Tensor&) -> Grads { throw std::runtime_error("no"); });
-  // base has received dy = 1 from identity (newer) when broken (older) throws.
-  const Var loss = add(identity(base), broken);
-  CHECK_THROWS_WITH_AS(backward(loss), "no", std::runtime_error);
-  CHECK_FALSE(x.grad().defined());
-  CHECK_THROWS_AS(backward(base), Error);  // freed with the rest, not silently wrong
-  backward(mul(x, x));
-  CHECK(x.grad().item() == 6);
-}
-
-TEST_CASE("a graph may be built by several threads, one after the other") {
-  // Threads count their ops separately: the second one begins anew.
-  const Var x = Var::leaf(scalar(3));
-  Var y = x;
-  for (int i = 0; i < 10; ++i) y = identity(y);
-  Var loss;
-  std::thread([&] { loss = mul(mul(y, x), y); }).join();
-  backward(loss);
-  CHECK(x.grad().item() == 27);
 }
 
 TEST_CASE("scopes nest, per thread, and are kept by what is recorded in them") {
@@ -394,63 +306,4 @@ TEST_CASE("watchers stack, and each leaves by itself") {
   CHECK(first.lines == std::vector<std::string>{"forward both@ 1->1 unrecorded"});
   CHECK(second.lines ==
         std::vector<std::string>{"forward both@ 1->1 unrecorded", "forward one@ 1->1 unrecorded"});
-}
-
-TEST_CASE("a chain of a million ops overflows no stack, walked or thrown away") {
-  const auto chain = [](const Var& x) {
-    Var y = x;
-    for (int i = 0; i < 1'000'000; ++i) y = identity(y);
-    return y;
-  };
-  const Var x = Var::leaf(scalar(2));
-  backward(chain(x));
-  CHECK(x.grad().item() == 1);
-  Var dropped = chain(x);
-  dropped = {};  // without backward: the nodes destroy each other
-  CHECK(x.node().use_count() == 1);
-}
-
-TEST_CASE("values and gradients are freed while backward goes back") {
-  constexpr int kOps = 20;
-  constexpr std::int64_t kBytes = 1 << 20;
-  const std::int64_t start = memory_stats(kCpu).bytes_in_use;
-  const auto in_use = [&] { return memory_stats(kCpu).bytes_in_use - start; };
-  std::vector<std::int64_t> seen;
-  {
-    const Tensor value = Tensor::full({kBytes / 8}, 1, DType::float64);
-    const Var x = Var::leaf(value);
-    Var y = x;
-    for (int i = 0; i < kOps; ++i) {
-      const Tensor saved = y.value();
-      y = record("copy", saved.clone(), {y}, [saved, &seen, &in_use](const Tensor& dy) {
-        seen.push_back(in_use());
-        return Grads{dy.clone()};
-      });
-    }
-    CHECK(in_use() == (kOps + 1) * kBytes);  // every closure holds its input; y the last output
-    const Var loss = y;
-    y = {};
-    reset_peak_memory(kCpu);
-    backward(loss, Tensor::full(value.shape(), 1, DType::float64));
-    // Seen by op k from the end: the leaf, the loss, the saved inputs of the ops before it (the
-    // first one saved the leaf's value), its own, and dy.
-    REQUIRE(seen.size() == kOps);
-    for (int k = 0; k < kOps; ++k) {
-      CHECK(seen[static_cast<std::size_t>(k)] == (kOps + 2 - k) * kBytes);
-    }
-    CHECK(memory_stats(kCpu).peak_bytes_in_use - start == (kOps + 3) * kBytes);
-    CHECK(in_use() == 3 * kBytes);  // value, gradient and the loss
-  }
-  CHECK(in_use() == 0);
-}
-
-TEST_CASE("a value that no closure saved is freed with its last Var, before backward") {
-  constexpr std::int64_t kBytes = 1 << 20;
-  const Var x = Var::leaf(Tensor::full({kBytes / 8}, 1, DType::float64));
-  const std::int64_t start = memory_stats(kCpu).bytes_in_use;
-  Var y = x;
-  for (int i = 0; i < 5; ++i) {
-    y = record("negate", y.value().clone(), {y}, [](const Tensor& dy) { return Grads{dy}; });
-  }
-  CHECK(memory_stats(kCpu).bytes_in_use == start + kBytes);
 }

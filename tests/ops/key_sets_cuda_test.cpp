@@ -155,6 +155,18 @@ TEST_CASE("bands sorted on CUDA equal the CPU's, whatever the codes") {
   }
 }
 
+TEST_CASE("bands of long sequences, sorted by several blocks, equal the CPU's") {
+  if (!cuda_is_here()) return;
+  for (const Sequences& pack :
+       {Sequences::single(8200), Sequences::of_lengths({4096, 0, 30000, 5})}) {
+    for (const Tensor& code : {random_bins(pack.tokens(), 200, 1),
+                               random_bins(pack.tokens(), 900, 2, std::int64_t{1} << 12, -70000)}) {
+      const KeySet there = lsh_keys(code.to(kCuda), code.to(kCuda), pack, 32);
+      CHECK(same(there, lsh_keys(code, code, pack, 32)));
+    }
+  }
+}
+
 TEST_CASE("keys selected on CUDA are the CPU's: random, rising, falling and tied scores") {
   if (!cuda_is_here()) return;
   const auto scores_of = [](std::int64_t tokens) {

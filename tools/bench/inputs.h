@@ -1,15 +1,29 @@
 // Data for the rows of `hax bench`: random, the same in every run.
 #pragma once
 
+#include "engine/memory.h"
 #include "engine/random.h"
 #include "ops/key_selection/key_selection.h"
 #include "ops/lsh/lsh.h"
 
 namespace hax::bench {
 
-inline Tensor random_tensor(Shape shape, std::uint64_t seed, double deviation = 1) {
-  Tensor tensor = Tensor::empty(shape);
-  fill_normal(tensor, {.seed = seed}, deviation);
+/// Normal. On a device only the first million numbers are drawn, and then repeated: drawing all
+/// would keep it waiting.
+inline Tensor random_tensor(Shape shape, std::uint64_t seed, double deviation = 1,
+                            Device device = kCpu) {
+  constexpr std::int64_t kDrawn = 1 << 20;
+  const std::int64_t count = shape.numel();
+  Tensor drawn = Tensor::empty({device.is_cpu() ? count : std::min(count, kDrawn)});
+  fill_normal(drawn, {.seed = seed}, deviation);
+  drawn = drawn.to(device);
+  if (drawn.numel() == count) return drawn.reshape(shape);
+  Tensor tensor = Tensor::empty(shape, DType::float32, device);
+  auto* to = static_cast<float*>(tensor.raw());
+  for (std::int64_t begin = 0; begin < count; begin += kDrawn) {
+    const auto bytes = sizeof(float) * static_cast<std::size_t>(std::min(kDrawn, count - begin));
+    copy_bytes(device, to + begin, device, drawn.raw(), bytes);
+  }
   return tensor;
 }
 

@@ -173,8 +173,17 @@ std::vector<Limit> limits_into(Limits& limits, bool quick) {
 
 }  // namespace
 
+double arithmetic_seconds(const Work& work, const Limits& limits) {
+  if (!limits.side_by_side) return floor_seconds(work, limits.arithmetic);
+  const MachineLimits& rates = limits.arithmetic;
+  return std::max(work.products / rates.products + work.other / rates.other,
+                  work.exps / rates.exps);
+}
+
+double work_bytes(const Work& work) { return 4 * work.numbers; }
+
 double op_floor_seconds(const Work& work, const Limits& limits) {
-  return std::max(floor_seconds(work, limits.arithmetic), 4 * work.numbers / limits.cache_bytes);
+  return std::max(arithmetic_seconds(work, limits), work_bytes(work) / limits.cache_bytes);
 }
 
 void bench_machine(Bench& bench) {

@@ -21,11 +21,11 @@ std::optional<double> kilobytes_of(const char* path, const std::string& key) {
 
 }  // namespace
 
-MemoryWatch::MemoryWatch() {
-  release_cached_memory(kCpu);
+MemoryWatch::MemoryWatch(Device device) : device_(device) {
+  release_cached_memory(device);
   ::malloc_trim(0);
-  reset_peak_memory(kCpu);
-  before_ = static_cast<double>(memory_stats(kCpu).bytes_in_use);
+  reset_peak_memory(device);
+  before_ = static_cast<double>(memory_stats(device).bytes_in_use);
   std::ofstream peak(
       "/proc/self/clear_refs");  // 5: the peak resident size starts from the present one
   peak << 5 << std::flush;
@@ -33,7 +33,7 @@ MemoryWatch::MemoryWatch() {
 }
 
 MemoryUse MemoryWatch::read() const {
-  return {static_cast<double>(memory_stats(kCpu).peak_bytes_in_use) - before_,
+  return {static_cast<double>(memory_stats(device_).peak_bytes_in_use) - before_,
           resident_known_ ? kilobytes_of("/proc/self/status", "VmHWM") : std::nullopt};
 }
 

@@ -3,6 +3,8 @@
 
 #include <optional>
 
+#include "engine/device.h"
+
 namespace hax::bench {
 
 struct MemoryUse {
@@ -15,10 +17,11 @@ struct MemoryUse {
 /// they got.
 class MemoryWatch {
  public:
-  MemoryWatch();
+  explicit MemoryWatch(Device device = kCpu);
   MemoryUse read() const;
 
  private:
+  Device device_;
   double before_ = 0;
   bool resident_known_ = false;
 };

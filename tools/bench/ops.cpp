@@ -49,7 +49,7 @@ std::vector<Loaded> load(const OpCase& op_case, const Batch& batch) {
   for (std::int64_t s = 0; s < batch.count(); ++s) {
     const auto seed = static_cast<std::uint64_t>(100 * s);
     OpInstance op =
-        op_case.make(batch.sequences.slice(s, s + 1), batch.target_samples.length(s), seed);
+        op_case.make({batch.sequences.slice(s, s + 1), batch.target_samples.length(s), seed, kCpu});
     Tensor dy;
     if (op.differentiable) {
       dy = random_tensor(op.run(variables(op, DType::float32)).shape(), seed + 50);

@@ -118,7 +118,7 @@ void bench_against(Bench& bench, const std::string& python, const std::string& a
   Row row{.name = arch + (true_length ? ", true lengths" : ", padded")};
   row.note = true_length ? "PyTorch one sequence after another, each cut to its length"
                          : "PyTorch on the batch padded to 1057, as the released code trains";
-  Training training(resolved_arch(arch), bench.batch_size);
+  Training training(resolved_arch(arch), bench.training());
   const Batch batch = training.batch(3);
   const Json request{{"config", Json::parse(to_json(training.model().config()))},
                      {"batch", json_of(batch)},

@@ -28,6 +28,7 @@ std::string ratio_text(double value) { return fmt::format("{:.2f}", value); }
 std::string error_text(double value) { return fmt::format("{:.1e}", value); }
 std::string nanoseconds_text(double value) { return seconds_text(1e-9 * value); }
 std::string times_text(double value) { return digits(value) + " x"; }
+std::string percent_text(double value) { return digits(100 * value) + " %"; }
 
 struct Field {
   const char* name;
@@ -46,6 +47,13 @@ constexpr Field kFields[] = {
     {"ratio", "x floor", &Row::ratio, ratio_text},
     {"floor_full_s", "full", &Row::floor_full_s, seconds_text},
     {"error", "error", &Row::error, error_text},
+    {"launched_s", "launched", &Row::launched_s, seconds_text},
+    {"launches", "launches", &Row::launches, count_text},
+    {"moved_bytes", "bytes", &Row::moved_bytes, bytes_text},
+    {"flops", "FLOPs", &Row::flops, count_text},
+    {"copy_share", "of copy", &Row::copy_share, percent_text},
+    {"product_share", "of prod.", &Row::product_share, percent_text},
+    {"target_share", "target", &Row::target_share, percent_text},
     {"bytes", "pool", &Row::bytes, bytes_text},
     {"predicted_bytes", "predicted", &Row::predicted_bytes, bytes_text},
     {"resident_bytes", "resident", &Row::resident_bytes, bytes_text},
@@ -80,7 +88,7 @@ const Field& field_of(const std::string& name) {
   throw Error(fmt::format("no field {} in a row", name));
 }
 
-constexpr int kWidth = 100, kColumnWidth = 9, kWidestName = 48;
+constexpr int kWidth = 100, kColumnWidth = 9, kNarrowestName = 34, kWidestName = 48;
 
 }  // namespace
 
@@ -126,11 +134,21 @@ Row& Row::per_token(double count) {
   return *this;
 }
 
+Row& Row::counted(double counted_bytes, double arithmetic, double bytes_per_s, double flops_per_s) {
+  moved_bytes = counted_bytes;
+  flops = arithmetic;
+  copy_share = counted_bytes / median_s.value() / bytes_per_s;
+  product_share = arithmetic / median_s.value() / flops_per_s;
+  share = std::max(*copy_share, *product_share);
+  return *this;
+}
+
 void Report::section(std::string part, std::string title, std::string explanation,
                      std::vector<std::string> columns) {
   part_ = std::move(part);
   columns_ = std::move(columns);
-  name_width_ = std::min(kWidestName, kWidth - kColumnWidth * static_cast<int>(columns_.size()));
+  name_width_ = std::clamp(kWidth - kColumnWidth * static_cast<int>(columns_.size()),
+                           kNarrowestName, kWidestName);
   if (json_) return;
   fmt::print("\n{}\n{}\n\n{:<{}}", title, explanation, "", name_width_);
   for (const std::string& name : columns_) {
@@ -143,6 +161,7 @@ void Report::section(std::string part, std::string title, std::string explanatio
 void Report::add(const Row& row) {
   if (json_) {
     nlohmann::ordered_json json{{"part", part_}, {"name", row.name}};
+    if (!device_.empty()) json["device"] = device_;
     for (const Field& field : kFields) {
       const std::optional<double>& value = row.*field.member;
       if (!value) continue;

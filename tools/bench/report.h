@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/bench/statistics.h"
@@ -21,7 +22,13 @@ struct Row {
   std::optional<double> bytes = {}, predicted_bytes = {}, resident_bytes = {};
   std::optional<double> slope = {}, speedup = {}, cores = {}, hours = {};
   std::optional<double> peer_s = {}, peer_ratio = {};
-  std::optional<double> ops = {}, ns_per_op = {}, share = {};  ///< of graph bookkeeping
+  std::optional<double> ops = {}, ns_per_op = {};  ///< of graph bookkeeping
+  /// Of the step, for graph bookkeeping; on a GPU the larger one of the next two.
+  std::optional<double> share = {};
+  std::optional<double> copy_share = {}, product_share = {};  ///< of the measured rates
+  std::optional<double> target_share = {};                    ///< that the first of them should be
+  std::optional<double> moved_bytes = {}, flops = {}, launches = {};  ///< counted, of one run
+  std::optional<double> launched_s = {};  ///< median launch by launch, where the rest is of a graph
   std::optional<double> runs = {}, threads = {}, tokens = {}, parameters = {};
   std::string unit = {};  ///< of `rate`
   std::string kernel = {}, peer = {}, peer_allocator = {};
@@ -33,11 +40,16 @@ struct Row {
   Row& over(double floor_seconds);
   /// Time per token, from the median.
   Row& per_token(double count);
+  /// Bytes and FLOPs of a run, and from the median its share of what copies and products reach.
+  Row& counted(double bytes, double arithmetic, double bytes_per_s, double flops_per_s);
 };
 
 class Report {
  public:
   explicit Report(bool json) : json_(json) {}
+
+  /// Names the device of all rows to come in the JSON; that of the CPU has no name.
+  void set_device(std::string name) { device_ = std::move(name); }
 
   /// Begins a part. `columns` are names of Row's fields, as in the JSON.
   void section(std::string part, std::string title, std::string explanation,
@@ -50,7 +62,7 @@ class Report {
 
  private:
   bool json_;
-  std::string part_;
+  std::string device_, part_;
   std::vector<std::string> columns_;
   int name_width_ = 0;
   std::vector<std::string> rows_;  // as JSON

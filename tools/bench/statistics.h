@@ -59,18 +59,27 @@ struct Timing {
       : median(bench::median(seconds)),
         fastest(*std::ranges::min_element(seconds)),
         runs(seconds.size()) {}
+
+  /// Of one of `count` equal things that were timed together.
+  Timing operator/(double count) const {
+    Timing each = *this;
+    each.median /= count;
+    each.fastest /= count;
+    return each;
+  }
 };
 
 /// How long to repeat: until both are reached.
 struct Effort {
   double seconds = 1;
   std::size_t runs = 3;
+  bool warm_up = true;  ///< one run before, that does not count
 };
 
-/// Runs f once to warm up, then times it again and again.
+/// Runs f to warm up, then times it again and again.
 template <class F>
 Timing measure(const Effort& effort, F&& f) {
-  f();
+  if (effort.warm_up) f();
   std::vector<double> seconds;
   const double start = seconds_now();
   while (seconds.size() < effort.runs || seconds_now() - start < effort.seconds) {
@@ -87,8 +96,10 @@ struct Pair {
 
 template <class A, class B>
 Pair measure_pair(const Effort& effort, A&& a, B&& b) {
-  a();
-  b();
+  if (effort.warm_up) {
+    a();
+    b();
+  }
   std::vector<double> as, bs, ratios;
   const double start = seconds_now();
   while (as.size() < effort.runs || seconds_now() - start < effort.seconds) {

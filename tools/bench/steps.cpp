@@ -1,59 +1,16 @@
 // hax bench step and hax bench scaling: whole training steps, as `hax train` does them.
 #include <omp.h>
 
-#include <numeric>
-
 #include "data/generator.h"
 #include "engine/parallel.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/bookkeeping.h"
 #include "tools/bench/memory_use.h"
+#include "tools/bench/step_cycle.h"
 #include "tools/bench/training.h"
 
 namespace hax::bench {
 namespace {
-
-constexpr double kRunSteps = 400000, kRunValidations = 800, kRunsASetting = 9;
-constexpr std::int64_t kValidationSamples = 1440;
-
-// The batches a row is about, by number: the whole cycle of lengths, or three of it.
-std::vector<std::int64_t> batch_numbers(const Training& training, bool quick) {
-  const std::int64_t cycle = training.cycle();
-  if (quick) return {0, cycle / 2, cycle - 1};
-  std::vector<std::int64_t> numbers(static_cast<std::size_t>(cycle));
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
-
-double mean_tokens(const std::vector<Batch>& batches) {
-  double sum = 0;
-  for (const Batch& batch : batches) sum += static_cast<double>(batch.sequences.tokens());
-  return sum / static_cast<double>(batches.size());
-}
-
-Work mean_work(const ModelConfig& config, const std::vector<Batch>& batches, bool removed) {
-  Work sum;
-  for (const Batch& batch : batches) {
-    sum = sum + step_work(config, batch.sequences, batch.target_rows.numel(), removed);
-  }
-  return 1 / static_cast<double>(batches.size()) * sum;
-}
-
-// Every batch has its own median; a row is their mean.
-struct CycleTiming {
-  double median = 0, fastest = 0, runs = 0;
-
-  void add(const Timing& timing, double batches) {
-    median += timing.median / batches;
-    fastest += timing.fastest / batches;
-    runs += static_cast<double>(timing.runs);
-  }
-  void into(Row& row) const {
-    row.median_s = median;
-    row.fastest_s = fastest;
-    row.runs = runs;
-  }
-};
 
 // A new batch is drawn for every step, as in training; equal index, equal samples.
 CycleTiming time_cycle(Training& training, const std::vector<std::int64_t>& numbers,
@@ -67,11 +24,7 @@ CycleTiming time_cycle(Training& training, const std::vector<std::int64_t>& numb
       seconds[i].push_back(seconds_of([&] { training.step(training.batch(numbers[i])); }));
     }
   }
-  CycleTiming timing;
-  for (const std::vector<double>& of_batch : seconds) {
-    timing.add(Timing(of_batch), static_cast<double>(numbers.size()));
-  }
-  return timing;
+  return CycleTiming(seconds);
 }
 
 // As many ops that compute nothing as the step has, shared among its threads.
@@ -96,7 +49,7 @@ void add_bookkeeping(Bench& bench, const std::string& arch, const Training& trai
 double bench_arch(Bench& bench, const std::string& arch) {
   const ModelConfig config = resolved_arch(arch);
   const MemoryWatch memory;
-  Training training(config, bench.batch_size);
+  Training training(config, bench.training());
   const std::vector<std::int64_t> numbers = batch_numbers(training, bench.quick);
   Effort effort = bench.effort(4);
   if (bench.quick) effort.runs = 1;
@@ -118,17 +71,16 @@ double bench_arch(Bench& bench, const std::string& arch) {
   row.resident_bytes = use.resident_bytes;
   row.threads = bench.threads;
   row.parameters = static_cast<double>(training.model().parameters().count());
-  const double run_seconds =
-      kRunSteps * packed.median + kRunValidations * training.validation_seconds(kValidationSamples);
-  row.hours = run_seconds / 3600;
+  // The steps before have warmed everything up.
+  const Effort few{.seconds = 0, .runs = bench.quick ? std::size_t{1} : 3, .warm_up = !bench.quick};
+  row.hours = run_hours(packed.median, training, few);
   bench.report.add(row);
 
   // Padded beside packed, in turn.
   const Batch& one = batches[batches.size() / 2];
   const Batch padded = filled_up(one);
   const Pair pair = measure_pair(
-      {.seconds = 0, .runs = bench.quick ? std::size_t{1} : 3}, [&] { training.step(padded); },
-      [&] { training.step(one); });
+      few, [&] { training.step(padded); }, [&] { training.step(one); });
   Row filled{.name = arch + ", padded", .label = "  padded to 1057"};
   filled.time(pair.a).over(floor_seconds(
       step_work(config, padded.sequences, padded.target_rows.numel(), true), bench.all.arithmetic));
@@ -141,7 +93,7 @@ double bench_arch(Bench& bench, const std::string& arch) {
 }
 
 void bench_generator(Bench& bench) {
-  const Training training(resolved_arch("mamba"), bench.batch_size);
+  const Training training(resolved_arch("mamba"), bench.training());
   std::int64_t index = 0, cycle = training.cycle(), tokens = 0;
   for (std::int64_t i = 0; i < cycle; ++i) tokens += training.batch(i).sequences.tokens();
   Row row{.name = "drawing the batch (within each step)"};
@@ -188,10 +140,7 @@ void bench_step(Bench& bench) {
                                                               : paper_archs();
   double hours = 0;
   for (const std::string& arch : archs) hours += bench_arch(bench, arch);
-  if (archs != paper_archs() || bench.batch_size != 64) return;
-  Row table{.name = fmt::format("whole table: {} settings x 9 runs", archs.size())};
-  table.hours = kRunsASetting * hours;
-  bench.report.add(table);
+  if (archs == paper_archs() && bench.batch_size == 64) bench.report.add(table_row(archs, hours));
 }
 
 void bench_scaling(Bench& bench) {
@@ -205,7 +154,7 @@ void bench_scaling(Bench& bench) {
   std::vector<std::string> archs = bench.archs.empty() ? main_archs() : bench.archs;
   if (bench.quick && bench.archs.empty()) archs.resize(1);
   for (const std::string& arch : archs) {
-    Training training(resolved_arch(arch), bench.batch_size);
+    Training training(resolved_arch(arch), bench.training());
     const Batch batch = training.batch(3);
     const auto step_on = [&](int threads) {
       return [&, threads] {

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "tools/bench/statistics.h"
-
 namespace hax::bench {
 
 ModelConfig resolved_arch(const std::string& arch) {
@@ -42,27 +40,39 @@ std::vector<std::string> main_archs() {
 
 namespace {
 
-TrainOptions options_of(std::int64_t batch_size) {
+// No warm-up from a rate of zero, and slow enough that the model stays as fresh as it started.
+constexpr double kRate = 1e-6;
+constexpr const char* kSmallTables = "2:3";
+
+TrainOptions options_of(const TrainingSetting& setting) {
   TrainOptions options;
-  options.bsz = batch_size;
+  options.bsz = setting.batch_size;
+  if (setting.small) options.contexts = options.keys = kSmallTables;
   return options;
 }
 
 }  // namespace
 
-Training::Training(const ModelConfig& config, std::int64_t batch_size)
-    : options_(options_of(batch_size)),
+Training::Training(const ModelConfig& config, const TrainingSetting& setting)
+    : options_(options_of(setting)),
       task_(open_task(options_)),
       model_(std::make_unique<Model>(config)),
-      parameters_(std::make_unique<Parameters>(model_->parameters())),
-      gradients_(std::make_unique<Parameters>(model_->parameters())),
-      optimizer_(std::make_unique<AdamW>(model_->parameters())) {
+      parameters_(
+          std::make_unique<Parameters>(model_->parameters(), DType::float32, setting.device)),
+      gradients_(
+          std::make_unique<Parameters>(model_->parameters(), DType::float32, setting.device)),
+      optimizer_(std::make_unique<AdamW>(model_->parameters(), AdamWOptions{}, setting.device)) {
+  JointRecallTask recall;
+  if (setting.small) recall.contexts = recall.keys = parse_range(kSmallTables, "tables");
+  sizes_ = recall.size_count();
   parameters_->initialize(0);
 }
 
-std::int64_t Training::cycle() const {
-  const std::int64_t sizes = JointRecallTask{}.size_count();
-  return sizes / std::gcd(sizes, options_.bsz);
+std::int64_t Training::cycle() const { return sizes_ / std::gcd(sizes_, options_.bsz); }
+
+void Training::check_finite(double loss, double norm, bool good_update) const {
+  check(std::isfinite(loss) && std::isfinite(norm) && good_update,
+        "the benchmark's step {} diverged", number_);
 }
 
 void Training::step(const Batch& batch) {
@@ -71,12 +81,19 @@ void Training::step(const Batch& batch) {
       step_gradients(*model_, *parameters_, batch, random,
                      {options_.gate_loss_weight, options_.shards}, *gradients_);
   const double norm = global_norm(*gradients_);
-  check(std::isfinite(result.loss) && std::isfinite(norm), "the benchmark's step {} diverged",
-        number_);
-  // No warm-up from a rate of zero, and slow enough that the model stays as fresh as it started.
-  optimizer_->update(number_, 1e-6, *gradients_, *parameters_);
-  check(first_nonfinite_parameter(*parameters_).empty(), "the benchmark's step {} diverged",
-        number_);
+  check_finite(result.loss, norm, true);
+  optimizer_->update(number_, kRate, *gradients_, *parameters_);
+  check_finite(result.loss, norm, first_nonfinite_parameter(*parameters_).empty());
+}
+
+void Training::next_step() {
+  if (!prefetcher_) prefetcher_ = std::make_unique<Prefetcher>(*task_, options_.bsz, 1, number_);
+  const DrawnInputs random(0, static_cast<std::uint32_t>(++number_));
+  const UpdateOptions update{
+      .step = number_, .lr = kRate, .gate_loss_weight = options_.gate_loss_weight};
+  const StepOutcome outcome = step_on_device(*model_, prefetcher_->next(), random, update,
+                                             *optimizer_, *gradients_, *parameters_);
+  check_finite(outcome.result.loss, outcome.norm, !outcome.bad_update);
 }
 
 void Training::run_sequence() const {
@@ -101,12 +118,11 @@ std::optional<double> Training::predicted_bytes(const Batch& batch, int threads)
   return static_cast<double>(memory.predict(sizes).peak());
 }
 
-double Training::validation_seconds(std::int64_t samples) const {
+double Training::validation_seconds(std::int64_t samples, const Effort& effort) const {
   const Batch batch = task_->batch(Split::valid, 0, options_.bsz);
   const DrawnInputs random(0, 0);
-  const Timing timing = measure({.seconds = 0, .runs = 3}, [&] {
-    evaluate_batch(*model_, *parameters_, batch, random, options_.shards);
-  });
+  const Timing timing = measure(
+      effort, [&] { evaluate_batch(*model_, *parameters_, batch, random, options_.shards); });
   return timing.median * static_cast<double>(samples) / static_cast<double>(options_.bsz);
 }
 

@@ -228,11 +228,13 @@ class Mamba2(nn.Module):
         return self.out_proj(self.norm(y * F.silu(z))), loss
 
 
-class WindowAttention(nn.Module):
+class Attention(nn.Module):
+    """Causal, rotary; over a window in Samba, over everything before in a Transformer."""
+
     def __init__(self, c):
         super().__init__()
         hidden, self.heads = c["hidden_size"], c["attn"]["num_heads"]
-        self.window, self.theta = c["attn"]["window_size"], c["attn"]["rope_theta"]
+        self.window, self.theta = c["attn"].get("window_size", math.inf), c["attn"]["rope_theta"]
         self.qkv = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(3))
         self.o_proj = nn.Linear(hidden, hidden, bias=False)
 
@@ -254,9 +256,8 @@ class WindowAttention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    def __init__(self, hidden, ratio):
+    def __init__(self, hidden, width):
         super().__init__()
-        width = (hidden * ratio * 2 // 3 + 255) // 256 * 256
         self.gate, self.up = (nn.Linear(hidden, width, bias=False) for _ in range(2))
         self.down = nn.Linear(width, hidden, bias=False)
 
@@ -267,12 +268,15 @@ class GatedMlp(nn.Module):
 class Block(nn.Module):
     def __init__(self, c, layer):
         super().__init__()
-        attention = layer in ((c.get("attn") or {}).get("layers") or [])
-        self.norm = RMSNorm(c["hidden_size"])
-        self.mixer = WindowAttention(c) if attention else Mamba2(c) if c["model_type"] == "mamba2" else Mamba(c)
+        hidden, kind = c["hidden_size"], c["model_type"]
+        attention = kind == "transformer" or layer in c.get("attn", {}).get("layers", [])
+        self.norm = RMSNorm(hidden)
+        self.mixer = Attention(c) if attention else Mamba2(c) if kind == "mamba2" else Mamba(c)
         self.mlp = None
-        if c["model_type"] == "samba":
-            self.mlp_norm, self.mlp = RMSNorm(c["hidden_size"]), GatedMlp(c["hidden_size"], c["hidden_ratio"])
+        if kind in ("samba", "transformer"):
+            width = c["intermediate_size"] if kind == "transformer" else \
+                (hidden * c["hidden_ratio"] * 2 // 3 + 255) // 256 * 256
+            self.mlp_norm, self.mlp = RMSNorm(hidden), GatedMlp(hidden, width)
 
     def forward(self, x, real):
         y, loss = self.mixer(self.norm(x), real)
