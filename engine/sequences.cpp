@@ -1,5 +1,6 @@
 #include "engine/sequences.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -74,6 +75,12 @@ Tensor Sequences::padded_on(Device device) const {
   return derived_on(device, "padded", [this] {
     return std::vector<std::int32_t>(data_->padded.begin(), data_->padded.end());
   });
+}
+
+std::int64_t Sequences::longest() const {
+  std::int64_t tokens = 0;
+  for (std::int64_t s = 0; s < count(); ++s) tokens = std::max(tokens, length(s));
+  return tokens;
 }
 
 Tensor Sequences::derived_on(Device device, const char* name,

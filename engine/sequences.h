@@ -38,8 +38,10 @@ class Sequences {
   std::int64_t padded(std::int64_t s) const { return data_->padded[static_cast<std::size_t>(s)]; }
   /// The offsets on another device, int32 [S+1]; uploaded once, then kept with the pack.
   Tensor offsets_on(Device device) const;
-  /// The padded lengths on another device, int32 [S], likewise.
+  /// The padded lengths on another device, int32 [S].
   Tensor padded_on(Device device) const;
+  /// Tokens of the longest sequence; 0 when there is none.
+  std::int64_t longest() const;
   /// What an op derives from the pack for its kernels (chunks, lengths, ...), made by `make` and
   /// uploaded once, then kept with the pack under `name`.
   Tensor derived_on(Device device, const char* name,

@@ -20,19 +20,6 @@ using namespace hax::test;
 
 namespace {
 
-// Every selector beside one scan, and two beside the others.
-std::vector<NamedConfig> configs_on_cuda() {
-  std::vector<NamedConfig> configs;
-  for (NamedConfig& named : all_small_configs()) {
-    const std::string& sparse = named.config.sparse_arch;
-    if (named.name.starts_with("mamba + ") || sparse == "none" ||
-        sparse == "sign_bin_lsh+key_selection") {
-      configs.push_back(std::move(named));
-    }
-  }
-  return configs;
-}
-
 std::vector<std::string> train_flags(const TempFolder& folder, const std::string& run,
                                      const char* step) {
   ModelConfig config = small_config("sign_bin_lsh+key_selection");
@@ -58,7 +45,7 @@ std::vector<std::string> train_flags(const TempFolder& folder, const std::string
           "--step",
           step,
           "--valid_step",
-          "4",
+          "10",
           "--log_step",
           "1",
           "--lr",
@@ -228,7 +215,7 @@ TEST_CASE("on CUDA nothing is updated by what is not finite, and a bad update is
 
 TEST_CASE("a step on CUDA equals the CPU's, whole, in packs and evaluated") {
   if (!cuda_is_here()) return;
-  for (const NamedConfig& named : configs_on_cuda()) {
+  for (const NamedConfig& named : all_small_configs()) {
     INFO(named.name);
     const TestModel m(named.config, DType::float32, 2);
     const Batch batch = m.batch(4);
@@ -277,12 +264,12 @@ TEST_CASE("fixtures on CUDA: losses, sets and every gradient") {
 TEST_CASE("a run on CUDA: resumed bit for bit, evaluated again, close to the CPU's") {
   if (!cuda_is_here()) return;
   const TempFolder folder;
-  const CommandResult whole = run_hax(train_flags(folder, "whole", "12"));
+  const CommandResult whole = run_hax(train_flags(folder, "whole", "30"));
   INFO(whole.err);
   REQUIRE(whole.code == 0);
-  REQUIRE(run_hax(train_flags(folder, "part", "8")).code == 0);
+  REQUIRE(run_hax(train_flags(folder, "part", "20")).code == 0);
   // As if it had been stopped: the end of a shorter run is forgotten.
-  const CommandResult resumed = run_hax({"train", "--resume", folder / "part", "--step", "12"});
+  const CommandResult resumed = run_hax({"train", "--resume", folder / "part", "--step", "30"});
   INFO(resumed.err);
   REQUIRE(resumed.code == 0);
   for (const char* file : {"last/model.safetensors", "last/optimizer.safetensors",
@@ -300,14 +287,14 @@ TEST_CASE("a run on CUDA: resumed bit for bit, evaluated again, close to the CPU
   REQUIRE(again.code == 0);
   CHECK(numbers_of(again.out, "\"accuracy\": ").at(0) == accuracy);
 
-  std::vector<std::string> flags = train_flags(folder, "cpu", "12");
+  std::vector<std::string> flags = train_flags(folder, "cpu", "30");
   *std::find(flags.begin(), flags.end(), "cuda") = "cpu";
   REQUIRE(run_hax(flags).code == 0);
   const std::string on_cpu = read_text(folder / "cpu/metrics.jsonl");
   const std::vector<double> losses = numbers_of(metrics, "\"loss\":"),
                             expected = numbers_of(on_cpu, "\"loss\":");
-  REQUIRE(losses.size() == 12);
-  for (std::size_t i = 0; i < 12; ++i) {
+  REQUIRE(losses.size() == 30);
+  for (std::size_t i = 0; i < 30; ++i) {
     INFO(i);
     CHECK(losses[i] == doctest::Approx(expected[i]).epsilon(1e-3));
   }
