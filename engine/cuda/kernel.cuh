@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "engine/bfloat16.h"
@@ -59,6 +60,19 @@ __device__ inline std::int64_t global_threads() {
   return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 }
 
+/// 2^x with a relative error below 2^-22, 0 where that is below the normal numbers: one instruction
+/// where exp2f, which knows those, is several.
+__device__ inline float fast_exp2(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  const float y = exp2f(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;
+#endif
+}
+
 /// Sum over the warp, the same bits in every lane: lanes are paired in a fixed order.
 template <class T>
 __device__ T warp_sum(T value) {
@@ -99,6 +113,11 @@ __device__ inline float to_float(Bfloat16 value) { return static_cast<float>(val
 template <class T>
 __device__ T from_float(float value) {
   return static_cast<T>(value);
+}
+
+/// Whether 16 bytes can be read there at once.
+inline bool starts_at_quad(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
 /// Calls f.operator()<float>() or <Bfloat16>(): what tensors of a kernel are stored as. `op` names

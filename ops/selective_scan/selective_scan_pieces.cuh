@@ -1,5 +1,5 @@
-// What the forward and the backward of selective_scan on CUDA share: how the work is cut, the tiles
-// in shared memory, and the pass that hands states from piece to piece. Page: selective_scan.md
+// What the forward and the backward of selective_scan on CUDA share: how the work is cut, sums over
+// lanes, and the pass that hands states from piece to piece. Page: selective_scan.md
 #pragma once
 
 #include <algorithm>
@@ -54,6 +54,8 @@ struct Inputs {
   const std::int32_t* row_of;  // [T], null: row t
   std::int64_t dim, state, first_state;
   int lane_bits;
+  bool by_length;  // every sequence is one piece, and few enough for block_place()
+  bool in_quads;   // channels and states come in groups of 4 at multiples of 16 bytes
 
   Inputs(const ScanInputs& in, const Sequences& sequences, const Plan& plan, const Tensor& row_at)
       : pieces{sequences.offsets_on(kCuda).template data<std::int32_t>(), sequences.count(),
@@ -68,7 +70,10 @@ struct Inputs {
         dim(in.u.size(1)),
         state(in.A.size(1)),
         first_state(0),
-        lane_bits(plan.lane_bits) {}
+        lane_bits(plan.lane_bits),
+        by_length(!plan.in_pieces && sequences.count() <= kThreads),
+        in_quads(dim % 4 == 0 && state % 4 == 0 && cuda::starts_at_quad(u) &&
+                 cuda::starts_at_quad(dt) && cuda::starts_at_quad(B) && cuda::starts_at_quad(C)) {}
 
   // Where the states before the chunk that begins at t are, in chunks: [.., E, N] from there.
   __device__ std::int64_t chunk_place(std::int64_t s, std::int64_t t) const {
@@ -76,6 +81,39 @@ struct Inputs {
     return begin / kScanChunk + s + (t - begin) / kScanChunk;
   }
 };
+
+/// The place of the piece that the block works on. Where all blocks are on the device at once, the
+/// longest sequences would decide how long that takes: blocks that come late, which join an early
+/// one on its multiprocessor, take the sequences in the opposite order of lengths.
+template <class T>
+__device__ std::int64_t block_place(const Inputs<T>& in) {
+  if (!in.by_length) return blockIdx.x;
+  HAX_SHARED(lengths, std::int32_t[kThreads]);
+  HAX_SHARED(found, int);
+  const int me = static_cast<int>(threadIdx.x), count = static_cast<int>(in.pieces.sequences);
+  const int place = static_cast<int>(blockIdx.x);
+  if (me < count) lengths[me] = in.pieces.offsets[me + 1] - in.pieces.offsets[me];
+  __syncthreads();
+  if (me < count) {
+    int longer = 0;
+    for (int s = 0; s < count; ++s) {
+      longer += lengths[s] > lengths[me] || (lengths[s] == lengths[me] && s < me) ? 1 : 0;
+    }
+    if (longer == (2 * blockIdx.y < gridDim.y ? place : count - 1 - place)) found = me;
+  }
+  __syncthreads();
+  return found;
+}
+
+/// Calls visit(token, row) for the block's share of the tokens that no sequence has; row -1: not
+/// wanted.
+template <class T, class F>
+__device__ void for_each_left_over(const Inputs<T>& in, std::int64_t tokens, F visit) {
+  for (std::int64_t t = in.pieces.offsets[in.pieces.sequences] + blockIdx.x; t < tokens;
+       t += gridDim.x) {
+    visit(t, in.row_of == nullptr ? t : std::int64_t{in.row_of[t]});
+  }
+}
 
 /// What a thread works on.
 template <class T>
@@ -106,6 +144,16 @@ struct Place {
       if (k < count) to[k] = cuda::from_float<U>(from[k]);
     }
   }
+  // The same for float32 tensors of the op's own.
+  __device__ void load_own(const Inputs<T>& in, const float* from, float (&to)[kStates]) const {
+    if (in.state % kStates != 0) return load(from, to);
+    const float4 x = count > 0 ? *reinterpret_cast<const float4*>(from) : make_float4(0, 0, 0, 0);
+    to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
+  }
+  __device__ void store_own(const Inputs<T>& in, const float (&from)[kStates], float* to) const {
+    if (in.state % kStates != 0) return store(from, to);
+    if (count > 0) *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+  }
   // A log2(e): decays are powers of two.
   __device__ void load_rates(const Inputs<T>& in, float (&rate)[kStates]) const {
     load(in.A + at(in, 0), rate);
@@ -113,74 +161,43 @@ struct Place {
   }
 };
 
-/// Sum over the lanes of a channel, the same bits in each.
-__device__ inline float channel_sum(float value, int lane_bits) {
-  for (int distance = 1; distance < 1 << lane_bits; distance *= 2) {
-    value += __shfl_xor_sync(cuda::kAllLanes, value, distance);
-  }
-  return value;
-}
+/// Of sums over the lanes of a channel, for 4 neighbouring tokens, the ones of tokens own(), own()
+/// + lanes, ..: each lane goes on with its tokens, so that 4 tokens cost few shuffles. kLaneBits:
+/// of Inputs, or -1 where it varies; with 2 every lane has one token.
+template <int kLaneBits>
+struct TokenSums {
+  static_assert(kStates == 4);
+  float x[4];
 
-/// A chunk of tokens in shared memory. What does not exist, or is not wanted, is zero.
-template <class T, int kTokens>
-struct Tiles {
-  float *B, *C;        // [tokens, lanes * 4]
-  float *u, *dt, *dy;  // [tokens, channels]
-  std::int32_t* row;   // [tokens], -1: not wanted
-
-  static constexpr std::size_t bytes(int lane_bits, int extra_floats = 0) {
-    const int channels = kThreads >> lane_bits, width = kStates << lane_bits;
-    return sizeof(float) * (kTokens * (3 * channels + 2 * width + 1) + extra_floats);
-  }
-  __device__ Tiles(const Inputs<T>& in, float* memory) {
-    const int channels = kThreads >> in.lane_bits, width = kStates << in.lane_bits;
-    B = memory;
-    C = B + kTokens * width;
-    u = C + kTokens * width;
-    dt = u + kTokens * channels;
-    dy = dt + kTokens * channels;
-    row = reinterpret_cast<std::int32_t*>(dy + kTokens * channels);
-  }
-
-  // Tokens begin .. begin + len - 1; kRows: C, the rows and, unless it is null, from_dy too. All
-  // threads call it; it ends with a barrier.
-  template <bool kRows>
-  __device__ void load(const Inputs<T>& in, std::int64_t begin, int len, const T* from_dy) {
-    const int channel_bits = 7 - in.lane_bits, width_bits = 2 + in.lane_bits;
-    const std::int64_t first_channel = static_cast<std::int64_t>(blockIdx.y) << channel_bits;
-    for (int i = static_cast<int>(threadIdx.x); i < len << channel_bits; i += kThreads) {
-      const std::int64_t t = begin + (i >> channel_bits);
-      const std::int64_t e = first_channel + (i & ((1 << channel_bits) - 1));
-      const bool exists = e < in.dim;
-      u[i] = exists ? cuda::to_float(in.u[t * in.dim + e]) : 0.0f;
-      dt[i] = exists ? cuda::to_float(in.dt[t * in.dim + e]) : 0.0f;
-      if (kRows && from_dy != nullptr) {
-        const std::int64_t r = in.row_of == nullptr ? t : in.row_of[t];
-        dy[i] = exists && r >= 0 ? cuda::to_float(from_dy[r * in.dim + e]) : 0.0f;
-      } else if (kRows) {
-        dy[i] = 0;
+  __device__ void join(int lane, int lane_bits) {
+    if constexpr (kLaneBits == 2) {
+      const bool upper = (lane & 2) != 0, odd = (lane & 1) != 0;
+      const float send0 = upper ? x[0] : x[2], send1 = upper ? x[1] : x[3];
+      const float keep0 = upper ? x[2] : x[0], keep1 = upper ? x[3] : x[1];
+      const float a = keep0 + __shfl_xor_sync(cuda::kAllLanes, send0, 2);
+      const float b = keep1 + __shfl_xor_sync(cuda::kAllLanes, send1, 2);
+      x[0] = (odd ? b : a) + __shfl_xor_sync(cuda::kAllLanes, odd ? a : b, 1);
+    } else {
+      for (float& sum : x) {
+        for (int distance = 1; distance < 1 << lane_bits; distance *= 2) {
+          sum += __shfl_xor_sync(cuda::kAllLanes, sum, distance);
+        }
       }
     }
-    for (int i = static_cast<int>(threadIdx.x); i < len << width_bits; i += kThreads) {
-      const std::int64_t t = begin + (i >> width_bits);
-      const std::int64_t n = in.first_state + (i & ((1 << width_bits) - 1));
-      const bool exists = n < in.state;
-      B[i] = exists ? cuda::to_float(in.B[t * in.state + n]) : 0.0f;
-      if (kRows) {
-        const std::int64_t r = in.row_of == nullptr ? t : in.row_of[t];
-        C[i] = exists && r >= 0 ? cuda::to_float(in.C[r * in.state + n]) : 0.0f;
-      }
-    }
-    if (kRows) {
-      for (int i = static_cast<int>(threadIdx.x); i < len; i += kThreads) {
-        const std::int64_t t = begin + i;
-        row[i] = in.row_of == nullptr ? static_cast<std::int32_t>(t) : in.row_of[t];
-      }
-    }
-    __syncthreads();
+  }
+  /// After join(): the sum of token j, one of the lane's.
+  __device__ float of(int j) const {
+    if constexpr (kLaneBits == 2) return x[0];
+    return j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3];
   }
 };
-static_assert(kThreads == 1 << 7 && kStates == 1 << 2);
+
+/// visit(integral_constant): the lane bits that kernels are made for, or -1.
+template <class F>
+void visit_lane_bits(int lane_bits, F visit) {
+  if (lane_bits == 2) return visit(std::integral_constant<int, 2>{});
+  visit(std::integral_constant<int, -1>{});
+}
 
 /// carry [places, E, N]: what each piece adds on its own -> what arrives at it, from `start`
 /// [S, E, N] or zero; steps [places, E], the sum of dt over the piece. Backward: from the last
@@ -202,7 +219,7 @@ __global__ void carry_kernel(cuda::Pieces pieces, const T* A, const float* steps
       }
       const float local = carry[p * size + at];
       carry[p * size + at] = h;
-      h = exp2f(rate * steps[p * dim + e]) * h + local;
+      h = cuda::fast_exp2(rate * steps[p * dim + e]) * h + local;
     }
   }
 }

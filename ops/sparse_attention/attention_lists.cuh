@@ -237,7 +237,9 @@ struct Spread {
 };
 
 /// exp(x), x <= 0
-__device__ inline float exponential(float x) { return exp2f(x * std::numbers::log2e_v<float>); }
+__device__ inline float exponential(float x) {
+  return cuda::fast_exp2(x * std::numbers::log2e_v<float>);
+}
 
 /// The sequence of a token, in shared memory; begin -1: it belongs to none.
 struct Segment {
@@ -282,7 +284,7 @@ struct Quads {
 /// On the host: whether rows of `columns` numbers begin at multiples of 16 bytes and have whole
 /// quads.
 inline bool in_quads(const void* table, std::int64_t columns) {
-  return reinterpret_cast<std::uintptr_t>(table) % 16 == 0 && columns % 4 == 0;
+  return cuda::starts_at_quad(table) && columns % 4 == 0;
 }
 
 }  // namespace hax::attention::lists

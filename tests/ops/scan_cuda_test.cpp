@@ -166,6 +166,8 @@ TEST_CASE("selective_scan on CUDA equals the CPU, the same to the bit in two run
                          {"more channels than a block", {19}, 130, 3, 0},
                          {"more states than a launch", {18, 5}, 2, 131, 3},
                          {"odd states", {20}, 3, 21, 0, false},
+                         {"many sequences", std::vector<std::int64_t>(150, 2), 3, 5, 0},
+                         {"one thread a channel", {40}, 200, 4, 3},
                          {"in pieces", {300, 0, 411, 1}, 3, 5, 0},
                          {"in pieces, some rows, from zero", {530}, 9, 16, 50, false}}) {
     INFO(c.what);
@@ -178,6 +180,36 @@ TEST_CASE("selective_scan on CUDA equals the CPU, the same to the bit in two run
     compare(scan(one, all), scan_inputs(one, 3, 4, all, true), true, false);
     compare(scan(one, all), scan_inputs(one, 3, 4, all, true), false, true);
     compare_bf16(scan(one, all), scan_inputs(one, 6, 4, all, true));
+  }
+}
+
+// A captured step takes packs of fewer tokens than its tensors have: what is behind the last
+// sequence, whose end the device alone knows, gets zeros.
+void compare_with_rest(const Op& op, const Inputs& in, std::int64_t kept, std::int64_t tokens,
+                       const Op& op_of_kept, const Inputs& in_of_kept) {
+  const std::vector<Tensor> all = run(op, in, kCuda, DType::float32, true, true);
+  const std::vector<Tensor> part = run(op_of_kept, in_of_kept, kCuda, DType::float32, true, true);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    INFO("y, final state, gradients: number " << i);
+    if (all[i].size(0) != tokens) {
+      CHECK(relative_error(all[i], part[i]) <= kBound);
+      continue;
+    }
+    CHECK(same_bits(all[i].rows(0, kept), part[i]));
+    const Tensor rest = all[i].rows(kept, tokens);
+    CHECK(same_bits(rest, Tensor::zeros(rest.shape())));
+  }
+}
+
+TEST_CASE("selective_scan on CUDA: tokens behind the last sequence") {
+  if constexpr (!kHasCuda) return;
+  for (const std::int64_t length : {20, 400}) {
+    const Sequences kept = Sequences::of_lengths({7, length});
+    const Sequences both = Sequences::of_lengths({7, length + 43});
+    both.keep("offsets", kept.offsets_on(kCuda));
+    Inputs in = scan_inputs(both, 35, 16, {}, true), less = in;
+    for (const std::size_t i : {0, 1, 3, 4}) less[i] = in[i].rows(0, length + 7);
+    compare_with_rest(scan(both, {}), in, length + 7, length + 50, scan(kept, {}), less);
   }
 }
 
