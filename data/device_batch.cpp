@@ -7,7 +7,7 @@ namespace {
 
 constexpr const char* kOffsets = "offsets";  // as Sequences::offsets_on() has them
 
-// One part after the other; write_numbers() and send_batch() go through them in one order.
+// One part after the other; write_numbers() and batch_in() go through them in one order.
 template <class OnTensor, class OnOffsets>
 void for_each_part(const Batch& batch, OnTensor&& tensor, OnOffsets&& offsets) {
   tensor(&Batch::tokens);
@@ -27,8 +27,8 @@ std::int64_t pinned_count(const Batch& batch) {
   return count;
 }
 
-void write_numbers(const Batch& batch, PinnedMemory& memory) {
-  auto out = memory.numbers().begin();
+void write_numbers(const Batch& batch, std::span<std::int32_t> numbers) {
+  auto out = numbers.begin();
   for_each_part(
       batch,
       [&](auto part) {
@@ -42,16 +42,14 @@ void write_numbers(const Batch& batch, PinnedMemory& memory) {
       });
 }
 
-Batch send_batch(const Batch& batch, PinnedMemory& memory) {
-  Tensor all = Tensor::empty({pinned_count(batch)}, DType::int32, kCuda);
-  memory.send(all);
+Batch batch_in(const Batch& batch, const Tensor& numbers) {
   Batch there;
   there.sequences = batch.sequences;
   there.target_samples = batch.target_samples;
   std::int64_t at = 0;
   const auto next = [&](std::int64_t count) {
     at += count;
-    return all.flat(at - count, at);
+    return numbers.flat(at - count, at);
   };
   for_each_part(
       batch, [&](auto part) { there.*part = next((batch.*part).numel()); },

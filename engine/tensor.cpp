@@ -96,6 +96,14 @@ Tensor Tensor::flat(std::int64_t begin, std::int64_t end) const {
   return reshape({numel_}).rows(begin, end);
 }
 
+Tensor Tensor::viewed_as(DType dtype) const {
+  check(defined() && size_of(dtype) == size_of(dtype_), "viewed_as: {} taken for {}",
+        defined() ? name_of(dtype_) : "an undefined tensor", name_of(dtype));
+  Tensor view = *this;
+  view.dtype_ = dtype;
+  return view;
+}
+
 Tensor Tensor::clone() const {
   Tensor tensor = empty(shape_, dtype_, device());
   copy(tensor, *this);

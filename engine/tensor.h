@@ -78,6 +78,9 @@ class Tensor {
   Tensor rows(std::int64_t begin, std::int64_t end) const;
   /// Elements begin..end as a rank-1 tensor; shares storage.
   Tensor flat(std::int64_t begin, std::int64_t end) const;
+  /// The same bits taken for another type of the same size; shares storage. Throws Error when the
+  /// sizes differ.
+  Tensor viewed_as(DType dtype) const;
   Tensor clone() const;
   /// Converted copy (or this very tensor when nothing changes), on the same device. To an integer
   /// type fractions are cut off; throws Error when a value does not fit into it.

@@ -142,12 +142,15 @@ Tensor SparseMixer::bins(const ForwardContext& context, const Tensor& x,
 KeySet SparseMixer::select(const KeyMemory& memory, const Tensor& query_bin) const {
   const Sequences& sequences = memory.sequences;
   const std::int64_t keys = config_.keys_per_component();
+  const Device device = memory.K.device();
   const auto component = [&](const std::string& name) -> KeySet {
-    if (name == "full") return full_keys(sequences);
-    if (name == "sliding_window") return window_keys(sequences, keys, memory.position);
-    if (name == "sink") return sink_keys(sequences, keys, memory.position);
+    if (name == "full") return full_keys(sequences, device);
+    if (name == "sliding_window") {
+      return window_keys(sequences, keys, memory.position, device);
+    }
+    if (name == "sink") return sink_keys(sequences, keys, memory.position, device);
     if (name == "dilated") {
-      return dilated_keys(sequences, config_.dilation(), keys, memory.position);
+      return dilated_keys(sequences, config_.dilation(), keys, memory.position, device);
     }
     if (name == "key_selection") return key_selection_keys(memory.score, sequences, keys);
     return lsh_keys(query_bin, memory.key_bin, sequences, keys);

@@ -43,9 +43,10 @@ struct TrainFlags {
 
 // Settings that a resumed run may change without becoming another run.
 void refuse_change(std::string_view name) {
-  check_usage(name == "step" || name == "threads" || name == "device" || name == "log_step",
-              "--{} cannot change when a run is resumed (only --step, --threads, --device and "
-              "--log_step can); start a new run instead",
+  check_usage(name == "step" || name == "threads" || name == "device" || name == "log_step" ||
+                  name == "graph",
+              "--{} cannot change when a run is resumed (only --step, --threads, --device, --graph "
+              "and --log_step can); start a new run instead",
               name);
 }
 
@@ -66,6 +67,8 @@ Trainer make_trainer(const TrainFlags& flags) {
               "--base_arch and --config cannot go together: the configuration names its base");
   options.validate();
   refuse_idle_settings(given, options.model_config(0));
+  check_usage(options.device != "cpu" || std::ranges::count(given, "graph") == 0,
+              "--graph changes nothing: it says how steps are queued on cuda; leave it out");
   return Trainer::start(options);
 }
 

@@ -34,17 +34,22 @@ void AdamW::update(std::int64_t step, double lr, const Parameters& gradients,
                    Parameters& parameters) {
   if (!parameters.device().is_cpu()) {
     StepSums sums(parameters.device());
-    return update(step, lr, 0, gradients, parameters, sums);
+    set_factors(step, lr, 0);
+    return queue_update(gradients, parameters, sums);
   }
   adamw_update(Cpu{}, factors(step, lr, 0), gradients.flat(), parameters.flat(), m_.flat(),
                v_.flat());
 }
 
-void AdamW::update(std::int64_t step, double lr, double limit, const Parameters& gradients,
-                   Parameters& parameters, StepSums& sums) {
-  check(!parameters.device().is_cpu(), "AdamW: updates with sums run on CUDA only");
+void AdamW::set_factors(std::int64_t step, double lr, double limit) {
+  check(factors_.defined(), "AdamW: factors are set on CUDA only");
   const AdamWFactors now = factors(step, lr, limit);
   copy_bytes(factors_.device(), factors_.raw(), kCpu, &now, sizeof now);
+}
+
+void AdamW::queue_update([[maybe_unused]] const Parameters& gradients,
+                         [[maybe_unused]] Parameters& parameters, [[maybe_unused]] StepSums& sums) {
+  check(factors_.defined(), "AdamW: updates with sums run on CUDA only");
   if constexpr (kHasCuda) {
     clipped_adamw_update(Cuda{}, factors_, gradients.flat(), parameters.flat(), m_.flat(),
                          v_.flat(), sums.tensor());

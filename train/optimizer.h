@@ -21,11 +21,12 @@ class AdamW {
   ///     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
   ///     p = p (1 - lr wd) - lr (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps)
   void update(std::int64_t step, double lr, const Parameters& gradients, Parameters& parameters);
-  /// The same on CUDA with the gradients clipped to a norm of `limit` (0: not), queued without
-  /// waiting. Puts the gradients' square sum into `sums`; when that or a loss there is not finite,
-  /// nothing is updated.
-  void update(std::int64_t step, double lr, double limit, const Parameters& gradients,
-              Parameters& parameters, StepSums& sums);
+  /// On CUDA an update is queued without waiting, in two parts. First the numbers that differ from
+  /// step to step, with `limit` for the gradients' norm (0: none), come to the device.
+  void set_factors(std::int64_t step, double lr, double limit);
+  /// Then the update with the factors set, the same launch for every step. Puts the gradients'
+  /// square sum into `sums`; when that or a loss there is not finite, nothing is updated.
+  void queue_update(const Parameters& gradients, Parameters& parameters, StepSums& sums);
 
   Parameters& first_moments() { return m_; }
   Parameters& second_moments() { return v_; }

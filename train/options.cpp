@@ -68,6 +68,10 @@ std::span<const OptionSpec> option_specs() {
        &O::shards, 1, 8},
       {"device", "cpu (or cuda in a build with it)", &O::device},
       {"threads", "threads; 0: one a core. Never changes a result", &O::threads, 0, 1024},
+      {"graph",
+       "on or off: whether steps on CUDA are queued as one graph where\nlengths repeat. Never "
+       "changes a result",
+       &O::graph},
   };
   return specs;
 }
@@ -159,6 +163,7 @@ void TrainOptions::validate() const {
   number("adam_eps", adam_eps, adam_eps > 0, "a positive number");
   check_usage(bsz * grad_acc <= INT64_MAX / kSteps,
               "--bsz {} x --grad_acc {}: too many sequences a step", bsz, grad_acc);
+  check_usage(graph == "on" || graph == "off", "--graph {}: expected on or off", graph);
   parse_device(device);
 }
 

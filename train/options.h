@@ -50,6 +50,7 @@ struct TrainOptions {
   // Machine
   std::string device = "cpu";
   std::int64_t threads = 0;  // 0: one a core
+  std::string graph = "on";  // on CUDA: on or off
 
   /// Throws UsageError naming the first value out of range.
   void validate() const;

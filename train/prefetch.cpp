@@ -10,10 +10,10 @@ constexpr std::size_t kSlots = 3;  // one being made, one waiting, one being rea
 
 }  // namespace
 
-Prefetcher::Prefetcher(const Task& task, std::int64_t bsz, std::int64_t packs, std::int64_t first)
-    : task_(task), bsz_(bsz), packs_(packs), slots_(kSlots) {
+Prefetcher::Prefetcher(const Task& task, std::vector<Draw> draws, const PrefetchOptions& options)
+    : task_(task), draws_(std::move(draws)), options_(options), slots_(kSlots) {
   for (Slot& slot : slots_) empty_.push_back(&slot);
-  thread_ = std::thread([this, first] { work(first); });
+  thread_ = std::thread([this] { work(options_.first); });
 }
 
 Prefetcher::~Prefetcher() {
@@ -27,17 +27,17 @@ Prefetcher::~Prefetcher() {
 
 void Prefetcher::make(Slot& slot, std::int64_t step) const {
   slot.packs.clear();
-  slot.memory.resize(static_cast<std::size_t>(packs_));
-  for (std::int64_t p = 0; p < packs_; ++p) {
-    slot.packs.push_back(task_.train_batch((step * packs_ + p) * bsz_, bsz_));
-    const std::int64_t count = pinned_count(slot.packs.back());
-    std::unique_ptr<PinnedMemory>& memory = slot.memory[static_cast<std::size_t>(p)];
-    if (memory) memory->wait();  // for the copy of the step that had this slot before
-    if (!memory || std::cmp_less(memory->numbers().size(), count)) {
-      memory = std::make_unique<PinnedMemory>(count + count / 4);
-    }
-    write_numbers(slot.packs.back(), *memory);
+  for (std::int64_t p = 0; p < options_.packs; ++p) {
+    slot.packs.push_back(
+        task_.train_batch((step * options_.packs + p) * options_.bsz, options_.bsz));
   }
+  const std::int64_t count = step_words(slot.packs, draws_);
+  if (slot.words) slot.words->wait();  // for the copy of the step that had this place before
+  if (!slot.words || std::cmp_less(slot.words->numbers().size(), count)) {
+    slot.words = std::make_unique<PinnedMemory>(count + count / 4);
+  }
+  const DrawnInputs random(options_.seed, static_cast<std::uint32_t>(step + 1));
+  write_step(slot.packs, draws_, random, slot.words->numbers());
 }
 
 void Prefetcher::work(std::int64_t step) {
@@ -59,24 +59,21 @@ void Prefetcher::work(std::int64_t step) {
   }
 }
 
-DeviceBatches Prefetcher::next() {
+Prefetcher::Step& Prefetcher::take() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return !ready_.empty(); });
   Slot* slot = ready_.front();
   if (slot->error) std::rethrow_exception(slot->error);
   ready_.pop_front();
-  lock.unlock();
-  DeviceBatches batches;
-  for (std::size_t p = 0; p < slot->packs.size(); ++p) {
-    const Batch& pack = slot->packs[p];
-    batches.packs.push_back(send_batch(pack, *slot->memory[p]));
-    batches.sequences += pack.count();
-    batches.targets += pack.target_rows.numel();
+  return *slot;
+}
+
+void Prefetcher::give_back(Step& step) {
+  {
+    const std::scoped_lock lock(mutex_);
+    empty_.push_back(static_cast<Slot*>(&step));
   }
-  lock.lock();
-  empty_.push_back(slot);
   changed_.notify_all();
-  return batches;
 }
 
 }  // namespace hax

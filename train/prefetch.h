@@ -1,4 +1,5 @@
-// Batches of a run, made by a thread of the host while the device is at work on earlier ones.
+// What the steps of a run on CUDA read, made by a thread of the host while the device is at work on
+// earlier ones.
 #pragma once
 
 #include <condition_variable>
@@ -9,38 +10,45 @@
 #include <thread>
 #include <vector>
 
-#include "data/device_batch.h"
+#include "engine/pinned.h"
+#include "train/step_inputs.h"
 #include "train/task.h"
 
 namespace hax {
 
-/// The samples of one step on CUDA, cut into packs.
-struct DeviceBatches {
-  std::vector<Batch> packs;
-  std::int64_t sequences = 0, targets = 0;  ///< of all packs
+struct PrefetchOptions {
+  std::int64_t bsz = 1, packs = 1;  ///< samples of a pack, packs of a step
+  std::int64_t first = 0;           ///< steps done before, so the number of the first in the order
+  std::uint64_t seed = 0;           ///< of the draws
 };
 
-/// Steps one after the other. Not copied; one thread calls next().
+/// Steps one after the other. Not copied; one thread calls take() and give_back().
 class Prefetcher {
  public:
-  /// Steps of packs x bsz samples of the training order, from step `first` (counted from 0) on.
-  Prefetcher(const Task& task, std::int64_t bsz, std::int64_t packs, std::int64_t first);
+  /// A step as the host has it.
+  struct Step {
+    std::vector<Batch> packs;
+    std::unique_ptr<PinnedMemory> words;  ///< as write_step() left them
+  };
+
+  Prefetcher(const Task& task, std::vector<Draw> draws, const PrefetchOptions& options);
   ~Prefetcher();
 
-  /// The next step's samples, on their way to the device. Rethrows what making them threw.
-  DeviceBatches next();
+  /// The next step. Rethrows what making it threw.
+  Step& take();
+  /// Its words are sent, its packs no longer needed: a later step may have its place.
+  void give_back(Step& step);
 
  private:
-  struct Slot {
-    std::vector<Batch> packs;
-    std::vector<std::unique_ptr<PinnedMemory>> memory;  // one a pack, kept and grown
+  struct Slot : Step {
     std::exception_ptr error;
   };
   void make(Slot& slot, std::int64_t step) const;
   void work(std::int64_t step);
 
   const Task& task_;
-  std::int64_t bsz_, packs_;
+  std::vector<Draw> draws_;
+  PrefetchOptions options_;
   std::vector<Slot> slots_;
   std::mutex mutex_;
   std::condition_variable changed_;

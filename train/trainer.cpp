@@ -218,6 +218,10 @@ RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
         const Stopwatch watch(run.costs.seconds);
         return run.train_step(metrics);
       }();
+      if (run.device_steps && run.why_no_graphs != run.device_steps->why_no_graphs()) {
+        run.why_no_graphs = run.device_steps->why_no_graphs();
+        reporter.line("steps are queued launch by launch from here on: " + run.why_no_graphs);
+      }
       ++run.costs.steps;
       run.costs.tokens += result.tokens;
       reporter.step(run.state.step, result);

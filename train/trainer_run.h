@@ -31,7 +31,8 @@ struct Trainer::Run {
   RunState state;
   RunState saved{.step = -1};  // what last/ holds
   RunCosts costs;
-  std::unique_ptr<Prefetcher> prefetcher;  // on CUDA, from the first step on; uses the task
+  std::unique_ptr<DeviceSteps> device_steps;  // on CUDA, from the first step on; uses the others
+  std::string why_no_graphs;                  // as far as it has been told
 
   // A resumed run takes its model from the run folder.
   Run(const TrainOptions& chosen, const std::optional<ModelConfig>& config)

@@ -37,12 +37,16 @@ StepOutcome Trainer::Run::step_on_cpu(const RandomInputs& random, const UpdateOp
 }
 
 StepOutcome Trainer::Run::step_on_cuda(const RandomInputs& random, const UpdateOptions& update) {
-  if (!prefetcher) {
-    prefetcher = std::make_unique<Prefetcher>(*task, options.bsz, options.grad_acc, state.step);
+  if (!device_steps) {
+    const PrefetchOptions order{.bsz = options.bsz,
+                                .packs = options.grad_acc,
+                                .first = state.step,
+                                .seed = static_cast<std::uint64_t>(options.seed)};
+    device_steps = std::make_unique<DeviceSteps>(*model, *task, order, options.graph == "on",
+                                                 *optimizer, *gradients, *parameters);
   }
   try {
-    return step_on_device(*model, prefetcher->next(), random, update, *optimizer, *gradients,
-                          *parameters);
+    return device_steps->next(update);
   } catch (const OutOfMemory& error) {
     throw OutOfMemory(
         fmt::format("step {}: {}; {}", update.step, error.what(),

@@ -107,7 +107,9 @@ void release_cached_memory() {
   common_pool().release();
 }
 
-PrivatePool::PrivatePool() : pool_(std::make_shared<CachingPool>(kSystem)), before_(private_pool) {
+PrivatePool::PrivatePool(std::shared_ptr<CachingPool> pool)
+    : pool_(pool ? std::move(pool) : std::make_shared<CachingPool>(kSystem)),
+      before_(private_pool) {
   private_pool = pool_;
 }
 PrivatePool::~PrivatePool() { private_pool = before_; }

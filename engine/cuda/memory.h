@@ -27,7 +27,9 @@ void release_cached_memory();
 /// write to the addresses that its capture was given, so nobody else may ever hold them.
 class PrivatePool {
  public:
-  PrivatePool();
+  /// A new pool, or `pool` once more: graphs that run one after the other may share one, as long as
+  /// none reads what another left there.
+  explicit PrivatePool(std::shared_ptr<CachingPool> pool = nullptr);
   ~PrivatePool();
   PrivatePool(const PrivatePool&) = delete;
   PrivatePool& operator=(const PrivatePool&) = delete;

@@ -70,6 +70,8 @@ void wait_for_event(void* event);
 /// What is queued in between is recorded instead of run (graph.h).
 void begin_capture();
 void* end_capture();
+/// Ends a capture whose work failed and forgets it.
+void abandon_capture() noexcept;
 void replay_capture(void* capture);
 void free_capture(void* capture) noexcept;
 

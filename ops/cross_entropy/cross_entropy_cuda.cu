@@ -80,14 +80,16 @@ __global__ void backward_kernel(const float* dloss, const T* logits, const std::
   }
 }
 
-// A block takes a sample, a warp of it a row at a time.
+// A block takes a sample, a warp of it a row at a time: as many warps as there are, since rows wait
+// for their label, then for its logit, then for the others.
+constexpr int kAccuracyWarps = 32;
 template <class T>
-__global__ void accuracy_kernel(const T* logits, const std::int32_t* labels,
-                                const std::int32_t* offsets, std::int64_t classes,
-                                double* accuracy) {
+__global__ void __launch_bounds__(kAccuracyWarps* kWarp)
+    accuracy_kernel(const T* logits, const std::int32_t* labels, const std::int32_t* offsets,
+                    std::int64_t classes, double* accuracy) {
   int asked = 0, right = 0;
   for (std::int64_t r = offsets[blockIdx.x] + threadIdx.x / kWarp; r < offsets[blockIdx.x + 1];
-       r += kWarps) {
+       r += kAccuracyWarps) {
     const std::int32_t label = labels[r];
     if (label < 0) continue;
     // Logits that beat the label's: greater, or equal and earlier. A NaN on either side counts.
@@ -141,7 +143,7 @@ void sample_accuracy(Cuda, const Tensor& logits, const Tensor& labels, const Seq
                      Tensor& accuracy) {
   const Tensor offsets = samples.offsets_on(kCuda);
   cuda::visit_storage("sample_accuracy", logits.dtype(), [&]<class T>() {
-    cuda::launch(accuracy_kernel<T>, {cuda::blocks(samples.count()), kWarps * kWarp},
+    cuda::launch(accuracy_kernel<T>, {cuda::blocks(samples.count()), kAccuracyWarps * kWarp},
                  logits.data<T>(), labels.data<std::int32_t>(), offsets.data<std::int32_t>(),
                  logits.size(1), accuracy.data<double>());
   });

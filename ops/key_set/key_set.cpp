@@ -1,7 +1,6 @@
 #include "ops/key_set/key_set.h"
 
 #include <algorithm>
-#include <limits>
 #include <span>
 #include <utility>
 
@@ -12,13 +11,6 @@ namespace hax {
 namespace {
 
 constexpr std::int32_t kForever = KeySet::kForever;
-
-constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
-
-// position + distance, or kNever when that is past all numbers.
-std::int64_t later(std::int64_t position, std::int64_t distance) {
-  return distance > kNever - position ? kNever : position + distance;
-}
 
 void require_positions(const Sequences& sequences, const Tensor& position) {
   check(position.dtype() == DType::int64 && position.shape() == Shape{sequences.tokens()},
@@ -34,36 +26,40 @@ void require_positions(const Sequences& sequences, const Tensor& position) {
   }
 }
 
-// The set in which the key at position p of a sequence dies at position death_of(p). Where rows
-// were dropped, `position` tells which are left; deaths are counted in rows, past the last one as
-// if none were dropped.
-template <class F>
-KeySet interval_keys(const Sequences& sequences, const Tensor& position, F death_of) {
-  KeySet keys;
-  keys.sequences = sequences;
-  keys.death = Tensor::empty({sequences.tokens()}, DType::int32);
-  auto* death = keys.death.data<std::int32_t>();
-  const auto saturated = [](std::int64_t row) {
-    return static_cast<std::int32_t>(std::min<std::int64_t>(row, kForever));
-  };
-  if (!position.defined()) {
-    for (std::int64_t s = 0; s < sequences.count(); ++s) {
-      for (std::int64_t j = 0; j < sequences.length(s); ++j) *death++ = saturated(death_of(j));
-    }
-    return keys;
-  }
-  require_positions(sequences, position);
+std::int32_t saturated(std::int64_t row) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(row, kForever));
+}
+
+// Where rows were dropped, `position` tells which are left; deaths are counted in rows, past the
+// last one as if none were dropped.
+void deaths_among(const Sequences& sequences, const Tensor& position, const IntervalRule& rule,
+                  std::int32_t* death) {
   for (std::int64_t s = 0; s < sequences.count(); ++s) {
     const std::span p =
         position.values<std::int64_t>().subspan(static_cast<std::size_t>(sequences.begin(s)),
                                                 static_cast<std::size_t>(sequences.length(s)));
     for (const std::int64_t own : p) {
-      const std::int64_t dies = death_of(own);
+      const std::int64_t dies = rule.death_of(own);
       const std::int64_t row = std::ranges::lower_bound(p, dies) - p.begin();
       const std::int64_t beyond = dies > p.back() ? dies - p.back() - 1 : 0;
-      *death++ = saturated(later(row, beyond));
+      *death++ = saturated(IntervalRule::later(row, beyond));
     }
   }
+}
+
+KeySet interval_keys(const Sequences& sequences, const IntervalRule& rule, const Tensor& position,
+                     Device device) {
+  KeySet keys;
+  keys.sequences = sequences;
+  if (position.defined()) {
+    require_positions(sequences, position);
+    keys.death = Tensor::empty({sequences.tokens()}, DType::int32);
+    deaths_among(sequences, position, rule, keys.death.data<std::int32_t>());
+    keys.death = keys.death.to(device);
+    return keys;
+  }
+  keys.death = Tensor::empty({sequences.tokens()}, DType::int32, device);
+  on_device(device, [&](auto tag) { interval_deaths(tag, sequences, rule, keys.death); });
   return keys;
 }
 
@@ -111,35 +107,36 @@ void validate_band(const KeySet& keys, std::int64_t s) {
 
 }  // namespace
 
-KeySet full_keys(const Sequences& sequences) {
-  return interval_keys(sequences, {}, [](std::int64_t) { return kNever; });
+KeySet full_keys(const Sequences& sequences, Device device) {
+  return interval_keys(sequences, {}, {}, device);
 }
 
-KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position) {
+KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position,
+                   Device device) {
   require_keys("window_keys", keys);
-  return interval_keys(sequences, position, [=](std::int64_t p) { return later(p, keys); });
+  return interval_keys(sequences, {.reach = keys}, position, device);
 }
 
-KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position) {
+KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position,
+                 Device device) {
   require_keys("sink_keys", keys);
-  return interval_keys(sequences, position, [=](std::int64_t p) { return p < keys ? kNever : p; });
+  return interval_keys(sequences, {.limit = keys}, position, device);
 }
 
 KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys,
-                    const Tensor& position) {
+                    const Tensor& position, Device device) {
   require_keys("dilated_keys", keys);
   check(dilation >= 1, "dilated_keys: the dilation is {}, expected at least 1", dilation);
   // A key on the grid dies where the keys-th later one appears, `keys` steps on.
+  constexpr std::int64_t kNever = IntervalRule::kNever;
   const std::int64_t reach = keys > kNever / dilation ? kNever : keys * dilation;
-  return interval_keys(sequences, position, [=](std::int64_t p) {
-    return p % dilation == dilation - 1 ? later(p, reach) : p;
-  });
+  return interval_keys(sequences, {.reach = reach, .dilation = dilation}, position, device);
 }
 
 KeySet unite(const KeySet& a, const KeySet& b) {
   check(!a.banded() || !b.banded(), "unite: both sets have a band, expected at most one");
   check(same_sequences(a.sequences, b.sequences), "unite: the two sets are of different packs");
-  // Sets that no tensor decides are made on the CPU.
+  // One made on the CPU, by default or by true positions, goes where the other is.
   const Device device = a.death.device().is_cpu() ? b.death.device() : a.death.device();
   KeySet both = to_device(a.banded() ? a : b, device);
   const Tensor first = a.death.to(device), second = b.death.to(device);

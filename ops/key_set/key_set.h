@@ -28,19 +28,21 @@ struct KeySet {
 };
 
 /// All keys up to the query (the paper's full attention).
-KeySet full_keys(const Sequences& sequences);
+KeySet full_keys(const Sequences& sequences, Device device = kCpu);
 
 // Where rows of the past that nobody sees any more were dropped, `position` int64 [T] tells the
 // true position of each row that is left, increasing in every sequence; the rules below then go by
-// it. Undefined: all rows are there.
+// it. Undefined: all rows are there. The set is made on `device`; positions are read by the host.
 
 /// i - j < keys. keys >= 1.
-KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {});
+KeySet window_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {},
+                   Device device = kCpu);
 /// j < keys: the A-shape's sink.
-KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {});
+KeySet sink_keys(const Sequences& sequences, std::int64_t keys, const Tensor& position = {},
+                 Device device = kCpu);
 /// j mod dilation == dilation - 1; of these the `keys` most recent. dilation >= 1, keys >= 1.
 KeySet dilated_keys(const Sequences& sequences, std::int64_t dilation, std::int64_t keys,
-                    const Tensor& position = {});
+                    const Tensor& position = {}, Device device = kCpu);
 
 /// Every pair that a or b admits, without duplicates. At most one of them may be banded (Error
 /// otherwise).

@@ -1,96 +1,154 @@
-// The band of bins: positions sorted by (bin, position). Tiles of a sequence are sorted by
-// counting, then merged pair by pair; a place in the sorted order is found by counting or bisection
-// alone, so threads never wait for each other's results within a launch.
-#include "engine/cuda/pieces.cuh"
+// The band of LSH on CUDA: positions sorted by bin, then where each key expires.
+#include "ops/lsh/lsh_band_sort.cuh"
 #include "ops/lsh/lsh_kernels.h"
 
 namespace hax {
+
+using namespace lsh;
+
 namespace {
 
-using cuda::Piece;
-using cuda::Pieces;
+constexpr unsigned kExpireThreads = 256;
+// Sequences longer than this on average are sorted by several blocks each.
+constexpr std::int64_t kLongSequence = 8192, kChunk = 4096;
 
-// Positions that a block sorts; each of its threads compares two with all others.
-constexpr int kTile = 512;
-constexpr unsigned kThreads = 256;
+// A block sorts one sequence.
+__global__ void __launch_bounds__(kThreads)
+    sort_kernel(const std::int64_t* bins, const std::int32_t* offsets, std::int32_t* order,
+                std::int32_t* spare) {
+  HAX_SHARED(place, int[kDigits]);
+  const std::int64_t begin = offsets[blockIdx.x], length = offsets[blockIdx.x + 1] - begin;
+  if (length == 0) return;  // the whole block
+  const auto code = [bin = bins + begin](std::int64_t j) { return bin[j]; };
+  const Span span = span_of(length, code, code);
+  for (int number = 0; number < span.passes(); ++number) {
+    const Pass pass(bins, order, spare, begin, span, number);
+    count_digits(pass, 0, length, place);
+    sum_before(place);
+    scatter(pass, 0, length, place);
+  }
+}
 
-__global__ void sort_tiles_kernel(const std::int64_t* bin, Pieces tiles, std::int32_t* sorted) {
-  HAX_SHARED(bins, std::int64_t[kTile]);
-  const Piece tile = tiles.at(blockIdx.x);
-  const int count = static_cast<int>(tile.end - tile.begin);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(kThreads)) {
-    bins[i] = bin[tile.begin + i];
+// Long sequences: what the kernels over chunks work on.
+struct Chunks {
+  cuda::Pieces pieces;
+  const std::int64_t* bins;
+  std::int32_t *order, *spare;  // [T]
+  std::int64_t* ends;           // [places, 2]: smallest and largest code of each chunk
+  Span* spans;                  // [S]
+  std::int32_t* starts;         // [places, kDigits]: where the chunk's digits go
+
+  __device__ Pass pass(std::int64_t sequence, int number) const {
+    return Pass(bins, order, spare, pieces.offsets[sequence], spans[sequence], number);
+  }
+};
+
+__global__ void __launch_bounds__(kThreads) ends_kernel(Chunks chunks) {
+  const cuda::Piece chunk = chunks.pieces.at(blockIdx.x);
+  if (chunk.begin == chunk.end) return;  // the whole block
+  const std::int64_t* bin = chunks.bins + chunk.begin;
+  const auto code = [bin](std::int64_t i) { return bin[i]; };
+  const Span span = span_of(chunk.end - chunk.begin, code, code);
+  if (threadIdx.x != 0) return;
+  std::int64_t* ends = chunks.ends + 2 * std::int64_t{blockIdx.x};
+  ends[0] = span.low;
+  ends[1] = static_cast<std::int64_t>(static_cast<std::uint64_t>(span.low) + span.width);
+}
+
+__global__ void __launch_bounds__(kThreads) spans_kernel(Chunks chunks) {
+  const std::int64_t s = blockIdx.x, count = chunks.pieces.count(s);
+  if (count == 0) return;
+  const std::int64_t* ends = chunks.ends + 2 * chunks.pieces.place(s);
+  const Span span = span_of(
+      count, [ends](std::int64_t i) { return ends[2 * i]; },
+      [ends](std::int64_t i) { return ends[2 * i + 1]; });
+  if (threadIdx.x == 0) chunks.spans[s] = span;
+}
+
+__global__ void __launch_bounds__(kThreads) count_kernel(Chunks chunks, int number) {
+  HAX_SHARED(place, int[kDigits]);
+  const cuda::Piece chunk = chunks.pieces.at(blockIdx.x);
+  if (chunk.begin == chunk.end || number >= chunks.spans[chunk.sequence].passes()) return;
+  const std::int64_t begin = chunks.pieces.offsets[chunk.sequence];
+  count_digits(chunks.pass(chunk.sequence, number), chunk.begin - begin, chunk.end - begin, place);
+  if (threadIdx.x < kDigits) {
+    chunks.starts[std::int64_t{blockIdx.x} * kDigits + threadIdx.x] = place[threadIdx.x];
+  }
+}
+
+// starts: from how many to where, in order of (digit, chunk). A block a sequence, a thread a digit.
+__global__ void __launch_bounds__(kDigits) starts_kernel(Chunks chunks, int number) {
+  HAX_SHARED(place, int[kDigits]);
+  const std::int64_t s = blockIdx.x, count = chunks.pieces.count(s);
+  if (count == 0 || number >= chunks.spans[s].passes()) return;
+  std::int32_t* starts = chunks.starts + chunks.pieces.place(s) * kDigits + threadIdx.x;
+  int sum = 0;
+  for (std::int64_t c = 0; c < count; ++c) sum += starts[c * kDigits];
+  place[threadIdx.x] = sum;
+  __syncthreads();
+  sum_before(place);
+  int next = place[threadIdx.x];
+  for (std::int64_t c = 0; c < count; ++c) {
+    const int here = starts[c * kDigits];
+    starts[c * kDigits] = next;
+    next += here;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) scatter_kernel(Chunks chunks, int number) {
+  HAX_SHARED(place, int[kDigits]);
+  const cuda::Piece chunk = chunks.pieces.at(blockIdx.x);
+  if (chunk.begin == chunk.end || number >= chunks.spans[chunk.sequence].passes()) return;
+  if (threadIdx.x < kDigits) {
+    place[threadIdx.x] = chunks.starts[std::int64_t{blockIdx.x} * kDigits + threadIdx.x];
   }
   __syncthreads();
-  const auto first = static_cast<std::int32_t>(tile.index * kTile);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(kThreads)) {
-    const std::int64_t mine = bins[i];
-    int rank = 0;
-    for (int k = 0; k < i; ++k) rank += bins[k] <= mine ? 1 : 0;
-    for (int k = i + 1; k < count; ++k) rank += bins[k] < mine ? 1 : 0;
-    sorted[tile.begin + rank] = first + i;
+  const std::int64_t begin = chunks.pieces.offsets[chunk.sequence];
+  scatter(chunks.pass(chunk.sequence, number), chunk.begin - begin, chunk.end - begin, place);
+}
+
+// How many passes there are is known on the device alone; those that are not needed do nothing.
+void sort_in_chunks(const std::int64_t* bins, const std::int32_t* offsets, std::int64_t sequences,
+                    std::int64_t tokens, std::int32_t* order, std::int32_t* spare) {
+  const std::int64_t places = cuda::piece_places(tokens, sequences, kChunk);
+  Tensor ends = Tensor::empty({places, 2}, DType::int64, kCuda);
+  Tensor spans = Tensor::empty({sequences, 2}, DType::int64, kCuda);
+  Tensor starts = Tensor::empty({places, kDigits}, DType::int32, kCuda);
+  static_assert(sizeof(Span) == 2 * sizeof(std::int64_t));
+  const Chunks chunks{{offsets, sequences, kChunk},
+                      bins,
+                      order,
+                      spare,
+                      ends.data<std::int64_t>(),
+                      reinterpret_cast<Span*>(spans.data<std::int64_t>()),
+                      starts.data<std::int32_t>()};
+  const cuda::LaunchShape of_chunks(cuda::blocks(places), kThreads);
+  cuda::launch(ends_kernel, of_chunks, chunks);
+  cuda::launch(spans_kernel, {cuda::blocks(sequences), kThreads}, chunks);
+  for (int number = 0; number < kMostPasses; ++number) {
+    cuda::launch(count_kernel, of_chunks, chunks, number);
+    cuda::launch(starts_kernel, {cuda::blocks(sequences), kDigits}, chunks, number);
+    cuda::launch(scatter_kernel, of_chunks, chunks, number);
   }
 }
 
-__device__ std::int64_t sequence_of(const std::int32_t* offsets, std::int64_t sequences,
-                                    std::int64_t token) {
-  std::int64_t low = 0, high = sequences;  // the first that ends after the token
-  while (low < high) {
-    const std::int64_t middle = (low + high) / 2;
-    if (offsets[middle + 1] > token) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  return low;
-}
-
-// Runs of `run` sorted positions become runs of twice as many.
-__global__ void merge_kernel(const std::int64_t* bin, const std::int32_t* offsets,
-                             std::int64_t sequences, std::int64_t tokens, std::int64_t run,
-                             const std::int32_t* from, std::int32_t* to) {
-  for (std::int64_t t = cuda::global_thread(); t < tokens; t += cuda::global_threads()) {
-    const std::int64_t s = sequence_of(offsets, sequences, t);
-    if (s == sequences) continue;  // a token of no sequence
-    const std::int64_t begin = offsets[s], length = offsets[s + 1] - begin, i = t - begin;
-    const std::int64_t own = i / run, other = own ^ 1;
-    const std::int32_t position = from[t];
-    const std::int64_t mine = bin[begin + position];
-    std::int64_t low = other * run < length ? other * run : length;
-    std::int64_t high = low + run < length ? low + run : length;
-    const std::int64_t start = low;
-    while (low < high) {  // those of the other run that come before this one
-      const std::int64_t middle = (low + high) / 2;
-      const std::int32_t against = from[begin + middle];
-      const std::int64_t theirs = bin[begin + against];
-      if (theirs < mine || (theirs == mine && against < position)) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    to[begin + own / 2 * 2 * run + (i - own * run) + (low - start)] = position;
-  }
-}
-
-__global__ void expire_kernel(const std::int64_t* bin, const std::int32_t* offsets,
-                              std::int64_t sequences, std::int64_t tokens, std::int64_t keys,
-                              const std::int32_t* order, std::int32_t* death,
+// A key expires with the `keys`-th later one of its bin, which is as many places on.
+__global__ void expire_kernel(cuda::Pieces pieces, const std::int64_t* bins,
+                              const std::int32_t* order, std::int64_t keys, std::int32_t* death,
                               std::int32_t* expire) {
-  for (std::int64_t t = cuda::global_thread(); t < tokens; t += cuda::global_threads()) {
-    const std::int64_t s = sequence_of(offsets, sequences, t);
-    if (s == sequences) continue;
-    const std::int64_t begin = offsets[s], end = offsets[s + 1];
-    const std::int32_t position = order[t];
-    std::int32_t expires = KeySet::kForever;
-    if (keys < end - t) {
-      const std::int32_t later = order[t + keys];
-      if (bin[begin + later] == bin[begin + position]) expires = later;
-    }
-    expire[begin + position] = expires;
-    death[t] = static_cast<std::int32_t>(t - begin);
+  const cuda::Piece piece = pieces.at(blockIdx.x);
+  const std::int64_t t = piece.begin + threadIdx.x;
+  if (t >= piece.end) return;
+  const std::int64_t begin = pieces.offsets[piece.sequence];
+  const std::int64_t left = pieces.offsets[piece.sequence + 1] - t;
+  death[t] = static_cast<std::int32_t>(t - begin);
+  const std::int32_t j = order[t];
+  std::int32_t until = KeySet::kForever;
+  if (keys < left) {
+    const std::int32_t later = order[t + keys];
+    if (bins[begin + later] == bins[begin + j]) until = later;
   }
+  expire[begin + j] = until;
 }
 
 }  // namespace
@@ -98,31 +156,20 @@ __global__ void expire_kernel(const std::int64_t* bin, const std::int32_t* offse
 void band_of_bins(Cuda, const Tensor& key_bin, const Sequences& sequences, std::int64_t keys,
                   Tensor& death, Tensor& expire, Tensor& order) {
   const std::int64_t tokens = key_bin.numel(), count = sequences.count();
-  const std::int64_t* bin = key_bin.data<std::int64_t>();
-  const Tensor offsets = sequences.offsets_on(kCuda);
-  const auto* begins = offsets.data<std::int32_t>();
-  const std::int64_t longest = sequences.longest();
-  int merges = 0;
-  while ((std::int64_t{kTile} << merges) < longest) ++merges;
-  Tensor other;
-  if (merges > 0) other = Tensor::empty({tokens}, DType::int32, kCuda);
-  // The last merge writes `order`.
-  std::int32_t* from = merges % 2 == 0 ? order.data<std::int32_t>() : other.data<std::int32_t>();
-  std::int32_t* to =
-      merges % 2 == 0 && merges > 0 ? other.data<std::int32_t>() : order.data<std::int32_t>();
-  cuda::launch(sort_tiles_kernel,
-               {cuda::blocks(tokens > 0 ? cuda::piece_places(tokens, count, kTile) : 0), kThreads},
-               bin, Pieces{begins, count, kTile}, from);
-  const cuda::LaunchShape of_tokens(cuda::blocks_for(tokens, kThreads), kThreads);
-  for (int m = 0; m < merges; ++m) {
-    cuda::launch(merge_kernel, of_tokens, bin, begins, count, tokens, std::int64_t{kTile} << m,
-                 from, to);
-    std::int32_t* const sorted = to;
-    to = from;
-    from = sorted;
+  const std::int32_t* offsets = sequences.offsets_on(kCuda).data<std::int32_t>();
+  const auto* bins = key_bin.data<std::int64_t>();
+  auto* sorted = order.data<std::int32_t>();
+  Tensor spare = Tensor::empty({tokens}, DType::int32, kCuda);
+  if (tokens > kLongSequence * count) {
+    sort_in_chunks(bins, offsets, count, tokens, sorted, spare.data<std::int32_t>());
+  } else {
+    cuda::launch(sort_kernel, {cuda::blocks(count), kThreads}, bins, offsets, sorted,
+                 spare.data<std::int32_t>());
   }
-  cuda::launch(expire_kernel, of_tokens, bin, begins, count, tokens, keys, from,
-               death.data<std::int32_t>(), expire.data<std::int32_t>());
+  const cuda::Pieces pieces{offsets, count, kExpireThreads};
+  cuda::launch(expire_kernel,
+               {cuda::blocks(cuda::piece_places(tokens, count, kExpireThreads)), kExpireThreads},
+               pieces, bins, sorted, keys, death.data<std::int32_t>(), expire.data<std::int32_t>());
 }
 
 }  // namespace hax

@@ -1,209 +1,238 @@
-// A block hashes a sequence, tile after tile of its rows: the means run along time in their order,
-// as on the CPU, so that every bin is the CPU's.
-#include "engine/cuda/prefix_sums.cuh"
+#include "engine/cuda/chains.cuh"
 #include "ops/lsh/lsh_kernels.h"
 
 namespace hax {
+
+using cuda::ChainPlace;
+using cuda::kSumPitch;
+using cuda::kWarp;
+using cuda::to_float;
+
 namespace {
 
-constexpr unsigned kThreads = 128;
-constexpr double kSmallestNorm = 1e-12;
+// Columns of the hash matrix are shared out to the warps of a block; a lane has a token.
+constexpr int kWarps = 4;
 
+__device__ double as_double(double x) { return x; }
 template <class T>
-struct Hashing {
-  const std::int32_t *offsets, *padded;  // [S + 1], [S]
-  const T *x, *hash;                     // [T, N], [N, h]
-  std::int64_t dim, columns;
-  LshRule rule;
-  LshCenter center;
-  double* sums;                     // [S, N], carried; null: from nothing
-  const std::int64_t* rows_before;  // [S], carried with them
-  double* divided;                  // [S, N, h], room for hash / norm; null: the causal norm
-  std::int64_t* bins;
+__device__ double as_double(T x) {
+  return static_cast<double>(to_float(x));
+}
+
+// The rows of each sequence before this piece of it; null: none.
+__device__ std::int64_t rows_before(const std::int64_t* rows, std::int64_t s) {
+  return rows ? rows[s] : 0;
+}
+
+// Running sums for the causal centre, noted where pieces begin and carried from call to call; or
+// the mean over the padded sequence.
+template <class T>
+struct CentreSums {
+  const T* x;
+  cuda::SumStarts starts;      // for the causal centre
+  double* carried;             // [S, N], read and brought forward; null: nothing is carried
+  const std::int32_t* padded;  // [S]
+  double* mean;                // [S, N], the padded sequence's; null: the centre is causal
+
+  using State = double;
+  __device__ std::int64_t at(const ChainPlace& place) const {
+    return place.sequence * starts.columns + place.column;
+  }
+  __device__ double value(const ChainPlace& place, std::int64_t t) const {
+    return as_double(x[t * starts.columns + place.column]);
+  }
+  __device__ State begin(const ChainPlace& place) const { return carried ? carried[at(place)] : 0; }
+  __device__ void step(State& sum, const ChainPlace& place, std::int64_t t, double value) const {
+    starts.note(place, t, sum);
+    sum += value;
+  }
+  __device__ void finish(State sum, const ChainPlace& place) const {
+    if (carried) carried[at(place)] = sum;
+    if (mean) mean[at(place)] = sum / static_cast<double>(padded[place.sequence]);
+  }
 };
 
-// The centred rows of this block's sequence, a tile of them in shared memory.
+// Norms of the centred features over the padded sequence, [S, N]. Pads are zero vectors, which
+// centring turns into -centre.
 template <class T>
-class Centring {
- public:
-  __device__ Centring(const Hashing<T>& in, int rows, double* shared)
-      : in_(in),
-        begin_(in.offsets[blockIdx.x]),
-        end_(in.offsets[blockIdx.x + 1]),
-        rows_(rows),
-        mean_(shared),
-        prefix_(in.x, in.dim, begin_, end_, rows, shared + in.dim) {}
+struct FeatureNorms {
+  const T* x;
+  std::int64_t dim;
+  const double* mean;  // [S, N] or null
+  bool causal;         // the centre: then not hurried, since each step divides
+  const std::int32_t* padded;
+  double* norms;
 
-  static std::size_t shared_bytes(std::int64_t dim, int rows) {
-    return static_cast<std::size_t>(dim) * 8 + cuda::PrefixSums<T>::shared_bytes(dim, rows);
+  struct State {
+    double sum, square;
+  };
+  __device__ std::int64_t at(const ChainPlace& place) const {
+    return place.sequence * dim + place.column;
   }
-  __device__ std::int64_t begin() const { return begin_; }
-  __device__ std::int64_t length() const { return end_ - begin_; }
-  __device__ std::int64_t padded() const { return in_.padded[blockIdx.x]; }
-
-  // Before the first tile.
-  __device__ void start() {
-    const std::int64_t s = blockIdx.x;
-    before_ = in_.rows_before ? in_.rows_before[s] : 0;
-    prefix_.start(in_.sums ? in_.sums + s * in_.dim : nullptr);
-    if (in_.center != LshCenter::sequence) return;
-    for (std::int64_t first = 0; first < length(); first += rows_) {
-      prefix_.take_up(first);
-      __syncthreads();
-    }
-    for (std::int64_t f = threadIdx.x; f < in_.dim; f += blockDim.x) {
-      mean_[f] = prefix_.total(f) / static_cast<double>(padded());
-    }
-    __syncthreads();
+  __device__ double value(const ChainPlace& place, std::int64_t t) const {
+    return as_double(x[t * dim + place.column]) - (mean ? mean[at(place)] : 0.0);
   }
-  // Centres the rows from number `first` on and returns how many. Ends with a barrier; the caller
-  // puts one before the next call.
-  __device__ int take_up(std::int64_t first) {
-    const int rows = prefix_.take_up(first);
-    for (std::int64_t i = threadIdx.x; i < rows * in_.dim; i += blockDim.x) {
-      const std::int64_t f = i % in_.dim, b = i / in_.dim;
-      double mean = 0;
-      if (in_.center == LshCenter::causal) {
-        // Divided, not multiplied by 1 / count: equal float32 rows then centre to exactly zero.
-        mean = prefix_.sum(f, b) / static_cast<double>(before_ + first + b + 1);
-      } else if (in_.center == LshCenter::sequence) {
-        mean = mean_[f];
-      }
-      prefix_.sum(f, b) = prefix_.x(f, b) - mean;
+  __device__ State begin(const ChainPlace&) const { return {}; }
+  __device__ void step(State& state, const ChainPlace& place, std::int64_t t, double value) const {
+    double centred = value;
+    if (causal) {
+      state.sum += value;
+      centred -= state.sum / static_cast<double>(t - place.begin + 1);
     }
-    __syncthreads();
-    return rows;
+    state.square = fma(centred, centred, state.square);
   }
-  __device__ double feature(std::int64_t f, std::int64_t b) const { return prefix_.sum(f, b); }
-  // The sum of the rows so far.
-  __device__ double total(std::int64_t f) const { return prefix_.total(f); }
-
-  // After the last tile: the sum of squares of feature f over the pads, zero vectors that centring
-  // turns into -mean.
-  __device__ double pad_square(std::int64_t f) const {
-    double square = 0;
-    for (std::int64_t t = length(); t < padded(); ++t) {
-      const double mean = in_.center == LshCenter::causal ? total(f) / static_cast<double>(t + 1)
-                          : in_.center == LshCenter::sequence ? mean_[f]
-                                                              : 0;
-      square += mean * mean;
+  __device__ void finish(const State& state, const ChainPlace& place) const {
+    double pads = 0;
+    for (std::int64_t t = place.end - place.begin; t < padded[place.sequence]; ++t) {
+      double centre = mean ? mean[at(place)] : 0.0;
+      if (causal) centre = state.sum / static_cast<double>(t + 1);
+      pads = fma(centre, centre, pads);
     }
-    return square;
+    norms[at(place)] = sqrt(state.square + pads);
   }
-
- private:
-  const Hashing<T>& in_;
-  std::int64_t begin_, end_, before_ = 0;
-  int rows_;
-  double* mean_;  // [N], of the whole sequence
-  cuda::PrefixSums<T> prefix_;
 };
 
-// divided [N, h] := hash / norm of feature f over the padded sequence, the same projections as
-// those of divided features. Ends with a barrier.
+// weights [S, N, h]: the hash matrix, row f divided by the norm of feature f.
 template <class T>
-__device__ void divide_by_norms(const Hashing<T>& in, Centring<T>& centring, int rows,
-                                double* square, double* divided) {
-  centring.start();
-  for (std::int64_t f = threadIdx.x; f < in.dim; f += blockDim.x) square[f] = 0;
-  for (std::int64_t first = 0; first < centring.length(); first += rows) {
-    const int count = centring.take_up(first);
-    for (std::int64_t f = threadIdx.x; f < in.dim; f += blockDim.x) {
-      double sum = square[f];
-      for (int b = 0; b < count; ++b) sum += centring.feature(f, b) * centring.feature(f, b);
-      square[f] = sum;
-    }
-    __syncthreads();
+__global__ void divide_kernel(const T* hash, const double* norms, std::int64_t dim,
+                              std::int64_t columns, std::int64_t count, double* weights) {
+  for (std::int64_t i = cuda::global_thread(); i < count; i += cuda::global_threads()) {
+    const double norm = norms[i / columns];
+    weights[i] = as_double(hash[i % (dim * columns)]) / (norm > 1e-12 ? norm : 1e-12);
   }
-  for (std::int64_t f = threadIdx.x; f < in.dim; f += blockDim.x) {
-    const double norm = sqrt(square[f] + centring.pad_square(f));
-    for (std::int64_t c = 0; c < in.columns; ++c) {
-      divided[f * in.columns + c] =
-          static_cast<double>(cuda::to_float(in.hash[f * in.columns + c])) /
-          (norm > kSmallestNorm ? norm : kSmallestNorm);
-    }
+}
+
+// The best of some columns for a token, or their bits.
+struct Found {
+  double projection;
+  std::int64_t bin;  // argmax: -1 before the first column
+};
+__device__ void take(Found& found, LshRule rule, std::int64_t column, double projection) {
+  if (rule == LshRule::sign_bits) {
+    found.bin |= projection > 0 ? std::int64_t{1} << column : 0;
+  } else if (found.bin < 0 || projection > found.projection ||
+             (projection == found.projection && column < found.bin)) {
+    found = {projection, column};
+  }
+}
+
+struct Centre {
+  const double* starts;         // [places, N]: causal
+  const double* mean;           // [S, N]: of the sequence; both null: none
+  const std::int64_t* carried;  // [S] rows before; null: none
+};
+
+// A block takes a piece of a sequence: features are centred once, then each warp projects them on
+// its columns. weights: the hash matrix, or one for each sequence `stride` numbers apart.
+template <class T, class W>
+__global__ void __launch_bounds__(kWarps* kWarp)
+    bins_kernel(cuda::Pieces pieces, const T* x, std::int64_t dim, const W* weights,
+                std::int64_t stride, std::int64_t columns, LshRule rule, Centre centre,
+                std::int64_t* bins, double* far) {
+  HAX_SHARED(founds, Found[kWarps][kWarp]);
+  const cuda::Piece piece = pieces.at(blockIdx.x);
+  if (piece.begin == piece.end) return;  // the whole block
+  const std::int64_t s = piece.sequence;
+  const int rows = static_cast<int>(piece.end - piece.begin), width = static_cast<int>(dim);
+  double* features = cuda::table_of(far, dim);
+  if (centre.starts) {
+    cuda::sums_of_piece(x, dim, piece, centre.starts + std::int64_t{blockIdx.x} * dim, features);
+  }
+  const std::int64_t before = rows_before(centre.carried, s) + piece.begin - pieces.offsets[s] + 1;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * width; i += kWarps * kWarp) {
+    const int row = i / width, f = i % width;
+    double& at = features[f * kSumPitch + row];
+    double middle = 0;
+    // Divided, not multiplied by 1 / count: equal float32 rows then centre to exactly zero.
+    if (centre.starts) middle = at / static_cast<double>(before + row);
+    if (centre.mean) middle = centre.mean[s * dim + f];
+    at = as_double(x[piece.begin * dim + i]) - middle;
   }
   __syncthreads();
-}
-
-__device__ double weight_of(double weight) { return weight; }
-__device__ double weight_of(float weight) { return weight; }
-__device__ double weight_of(Bfloat16 weight) { return cuda::to_float(weight); }
-
-// The bin of row b of the tile. hash [N, h].
-template <class T, class W>
-__device__ std::int64_t bin_of(const Hashing<T>& in, const Centring<T>& centring, const W* hash,
-                               int b) {
-  std::int64_t bin = 0;
-  double best = 0;
-  for (std::int64_t c = 0; c < in.columns; ++c) {
-    double sum = centring.feature(0, b) * weight_of(hash[c]);
-    for (std::int64_t f = 1; f < in.dim; ++f) {
-      sum += centring.feature(f, b) * weight_of(hash[f * in.columns + c]);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp,
+            warp = static_cast<int>(threadIdx.x) / kWarp;
+  const W* weight = weights + s * stride;
+  Found found{0, rule == LshRule::sign_bits ? 0 : -1};
+  for (std::int64_t c = warp; lane < rows && c < columns; c += kWarps) {
+    double sum = features[lane] * as_double(weight[c]);
+    for (std::int64_t f = 1; f < dim; ++f) {
+      sum = fma(features[f * kSumPitch + lane], as_double(weight[f * columns + c]), sum);
     }
-    if (in.rule == LshRule::sign_bits) {
-      bin |= sum > 0 ? std::int64_t{1} << c : 0;
-    } else if (c == 0 || sum > best) {
-      best = sum;
-      bin = c;
+    take(found, rule, c, sum);
+  }
+  founds[warp][lane] = found;
+  __syncthreads();
+  if (warp != 0 || lane >= rows) return;
+  for (int w = 1; w < kWarps; ++w) {
+    const Found other = founds[w][lane];
+    if (rule == LshRule::sign_bits) {
+      found.bin |= other.bin;
+    } else if (other.bin >= 0) {
+      take(found, rule, other.bin, other.projection);
     }
   }
-  return bin;
+  bins[piece.begin + lane] = found.bin;
 }
 
-template <class T>
-__global__ void hash_kernel(Hashing<T> in, int rows) {
-  auto* shared = cuda::dynamic_shared<double>();
-  Centring<T> centring(in, rows, shared + in.dim);
-  const std::int64_t s = blockIdx.x;
-  double* divided = in.divided ? in.divided + s * in.dim * in.columns : nullptr;
-  if (divided) divide_by_norms(in, centring, rows, shared, divided);
-  centring.start();
-  for (std::int64_t first = 0; first < centring.length(); first += rows) {
-    const int count = centring.take_up(first);
-    for (int b = static_cast<int>(threadIdx.x); b < count; b += static_cast<int>(blockDim.x)) {
-      in.bins[centring.begin() + first + b] =
-          divided ? bin_of(in, centring, divided, b) : bin_of(in, centring, in.hash, b);
-    }
-    __syncthreads();
-  }
-  if (!in.sums) return;
-  for (std::int64_t f = threadIdx.x; f < in.dim; f += blockDim.x) {
-    in.sums[s * in.dim + f] = centring.total(f);
-  }
-}
+Tensor doubles(const Shape& shape) { return Tensor::empty(shape, DType::float64, kCuda); }
 
 }  // namespace
 
 void hash_rows(Cuda, const Tensor& x, const Tensor& hash, const Sequences& sequences, LshRule rule,
                LshCenter center, NormMode norm, CarriedMean* mean, Tensor& bins) {
-  const std::int64_t dim = x.size(1), columns = hash.size(1);
-  Tensor divided, before;
-  if (norm == NormMode::released) {
-    divided = Tensor::empty({sequences.count(), dim, columns}, DType::float64, kCuda);
+  const std::int64_t tokens = x.size(0), dim = x.size(1), columns = hash.size(1);
+  const std::int64_t count = sequences.count();
+  const std::int32_t* offsets = sequences.offsets_on(kCuda).data<std::int32_t>();
+  const bool pads = center == LshCenter::sequence || norm == NormMode::released;
+  const std::int32_t* padded = pads ? sequences.padded_on(kCuda).data<std::int32_t>() : nullptr;
+  const cuda::Pieces pieces{offsets, count, cuda::kSumPiece};
+  const std::int64_t places = cuda::piece_places(tokens, count, cuda::kSumPiece);
+  cuda::SumTables tables(dim, places);
+
+  Tensor starts, means, norms, weights, carried;
+  Centre centre{};
+  if (center == LshCenter::causal) {
+    starts = doubles({places, dim});
+    centre.starts = starts.data<double>();
+  } else if (center == LshCenter::sequence) {
+    means = doubles({count, dim});
+    centre.mean = means.data<double>();
   }
-  if (mean != nullptr) before = Tensor::from(mean->rows).to(kCuda);
-  const int rows = cuda::rows_of_tile("lsh_bins", dim, 12);
+  if (mean) {
+    carried = Tensor::from(mean->rows).to(kCuda);
+    centre.carried = carried.data<std::int64_t>();
+  }
   cuda::visit_storage("lsh_bins", x.dtype(), [&]<class T>() {
-    const Hashing<T> in{sequences.offsets_on(kCuda).data<std::int32_t>(),
-                        sequences.padded_on(kCuda).data<std::int32_t>(),
-                        x.data<T>(),
-                        hash.data<T>(),
-                        dim,
-                        columns,
-                        rule,
-                        center,
-                        mean != nullptr ? mean->sum.data<double>() : nullptr,
-                        mean != nullptr ? before.data<std::int64_t>() : nullptr,
-                        divided.defined() ? divided.data<double>() : nullptr,
-                        bins.data<std::int64_t>()};
-    const std::size_t bytes =
-        static_cast<std::size_t>(dim) * 8 + Centring<T>::shared_bytes(dim, rows);
-    cuda::launch(hash_kernel<T>, {cuda::blocks(sequences.count()), kThreads, bytes}, in, rows);
+    if (center != LshCenter::none) {
+      cuda::run_chains(offsets, count, dim,
+                       CentreSums<T>{x.data<T>(),
+                                     {starts.defined() ? starts.data<double>() : nullptr, dim},
+                                     mean ? mean->sum.data<double>() : nullptr,
+                                     padded,
+                                     means.defined() ? means.data<double>() : nullptr});
+    }
+    const auto project = [&]<class W>(const W* matrix, std::int64_t stride) {
+      cuda::launch(bins_kernel<T, W>,
+                   {cuda::blocks(places), unsigned{kWarps * kWarp}, tables.shared_bytes()}, pieces,
+                   x.data<T>(), dim, matrix, stride, columns, rule, centre,
+                   bins.data<std::int64_t>(), tables.far());
+    };
+    if (norm == NormMode::causal) {
+      project(hash.data<T>(), 0);
+      return;
+    }
+    norms = doubles({count, dim});
+    weights = doubles({count, dim, columns});
+    cuda::run_chains(offsets, count, dim,
+                     FeatureNorms<T>{x.data<T>(), dim, centre.mean, center == LshCenter::causal,
+                                     padded, norms.data<double>()});
+    cuda::launch(divide_kernel<T>, {cuda::blocks_for(weights.numel(), 256), 256}, hash.data<T>(),
+                 norms.data<double>(), dim, columns, weights.numel(), weights.data<double>());
+    project(weights.data<double>(), dim * columns);
   });
-  if (mean == nullptr) return;
-  for (std::size_t s = 0; s < mean->rows.size(); ++s) {
-    mean->rows[s] += sequences.length(static_cast<std::int64_t>(s));
+  if (!mean) return;
+  for (std::int64_t s = 0; s < count; ++s) {
+    mean->rows[static_cast<std::size_t>(s)] += sequences.length(s);
   }
 }
 

@@ -148,10 +148,11 @@ TEST_CASE("hax bench ops --device cuda: every op with its counts, shares and lau
   CHECK(backward.at("moved_bytes").get<double>() == 3 * 4 * 128 * tokens);
   CHECK(forward.at("flops").get<double>() == 4 * 128 * tokens);
   CHECK(forward.at("bytes").get<double>() >= 4 * 128 * tokens);  // its result
-  // A product each for the rows' and the weight's gradient.
+  // A product each for the rows' and the weight's gradient; the latter's parts are added up where
+  // there are many rows, as on a GPU.
   const json& linear = row_named(rows, "linear 64 to 256 (in_proj): backward");
   CHECK(linear.at("flops").get<double>() == 2 * 2 * 64 * 256 * tokens);
-  CHECK(linear.at("launches") == 2);
+  CHECK(linear.at("launches") == (cuda_is_emulated() ? 2 : 3));
 }
 
 TEST_CASE("hax bench large --device cuda: shares of the copy's rate beside their targets") {

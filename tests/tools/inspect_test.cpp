@@ -36,7 +36,8 @@ TEST_CASE("hax inspect writes one page, a graph or its numbers") {
     INFO(elsewhere);
     CHECK(html.find(elsewhere) == std::string::npos);
   }
-  for (const char* place : {"/*style*/", "/*tree*/", "/*pictures*/", "/*script*/", "/*data*/"}) {
+  for (const char* place :
+       {"/*style*/", "/*graph*/", "/*arcs*/", "/*heat*/", "/*pictures*/", "/*main*/", "/*data*/"}) {
     CHECK(html.find(place) == std::string::npos);
   }
 

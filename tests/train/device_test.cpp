@@ -96,8 +96,10 @@ TEST_CASE("a batch comes to CUDA in one copy") {
   const TestModel m(small_config("none"), DType::float32, 2);
   const Batch batch = m.batch(5);
   PinnedMemory memory(pinned_count(batch));
-  write_numbers(batch, memory);
-  const Batch there = send_batch(batch, memory);
+  write_numbers(batch, memory.numbers());
+  Tensor numbers = Tensor::empty({pinned_count(batch)}, DType::int32, kCuda);
+  memory.send(numbers);
+  const Batch there = batch_in(batch, numbers);
   CHECK(same_bits(there.tokens.to(kCpu), batch.tokens));
   CHECK(same_bits(there.target_rows.to(kCpu), batch.target_rows));
   CHECK(same_bits(there.target_labels.to(kCpu), batch.target_labels));
@@ -108,20 +110,46 @@ TEST_CASE("a batch comes to CUDA in one copy") {
                   again.target_samples.offsets_on(kCuda).to(kCpu)));
 }
 
-TEST_CASE("prefetched batches are those of the task, in order") {
+TEST_CASE("prefetched steps are samples and draws of the run, in order") {
   if (!cuda_is_here()) return;
   TrainOptions options;
   options.contexts = options.keys = "2:3";
   const std::unique_ptr<Task> task = open_task(options);
-  Prefetcher prefetcher(*task, 3, 2, 7);
+  ModelConfig config = small_config("sign_bin_lsh+key_selection");
+  config.resolve();
+  const std::vector<Draw> draws = draws_of(config);
+  REQUIRE(draws.size() == 4);
+  Prefetcher prefetcher(*task, draws, {.bsz = 3, .packs = 2, .first = 7, .seed = 11});
   for (std::int64_t step = 7; step < 14; ++step) {
-    const DeviceBatches batches = prefetcher.next();
-    REQUIRE(batches.packs.size() == 2);
-    CHECK(batches.sequences == 6);
+    Prefetcher::Step& made = prefetcher.take();
+    StepInputs inputs(made.packs, draws);
+    made.words->send(inputs.words());
+    prefetcher.give_back(made);
+    REQUIRE(inputs.packs().size() == 2);
+    const DrawnInputs random(11, static_cast<std::uint32_t>(step + 1));
     for (std::int64_t p = 0; p < 2; ++p) {
       const Batch expected = task->train_batch((2 * step + p) * 3, 3);
-      CHECK(same_bits(batches.packs[static_cast<std::size_t>(p)].tokens.to(kCpu), expected.tokens));
+      const Batch& pack = inputs.packs()[static_cast<std::size_t>(p)];
+      CHECK(same_bits(pack.tokens.to(kCpu), expected.tokens));
+      CHECK(same_bits(pack.target_labels.to(kCpu), expected.target_labels));
+      for (const Draw& draw : draws) {
+        if (draw.kind == Draw::Kind::hash) {
+          const auto matrix_of = [&](const RandomInputs& from) {
+            return from.hash(draw.layer, draw.state, draw.columns, DType::float32).to(kCpu);
+          };
+          CHECK(same_bits(matrix_of(inputs.random()), matrix_of(random)));
+          continue;
+        }
+        const auto candidates_of = [&](const RandomInputs& from) {
+          return from.candidates(draw.layer, expected.sequences, 3 * p, draw.keys);
+        };
+        const Candidates there = candidates_of(inputs.random()), here = candidates_of(random);
+        CHECK(same_bits(there.positions.to(kCpu), here.positions));
+        CHECK(there.groups.tokens() == here.groups.tokens());
+      }
     }
+    CHECK_THROWS_AS(inputs.random().hash(7, 1, 1, DType::float32), Error);
+    CHECK_THROWS_AS(inputs.random().candidates(7, made.packs[0].sequences, 0, 1), Error);
   }
 }
 
@@ -140,7 +168,8 @@ TEST_CASE("AdamW on CUDA equals the CPU, clipped or not") {
       g.initialize(static_cast<std::uint64_t>(100 + step));
       const Parameters g_there = g.to(kCuda);
       StepSums sums(kCuda);
-      there.update(step, 0.01, limit, g_there, p_there, sums);
+      there.set_factors(step, 0.01, limit);
+      there.queue_update(g_there, p_there, sums);
       norm = global_norm(g);
       CHECK(std::sqrt(sums.read().square) == doctest::Approx(norm).epsilon(1e-12));
       CHECK(global_norm(g_there) == doctest::Approx(norm).epsilon(1e-12));
@@ -166,7 +195,8 @@ TEST_CASE("on CUDA nothing is updated by what is not finite, and a bad update is
   bad.initialize(1);
   bad.flat().data<float>()[77] = std::nanf("");
   StepSums sums(kCuda);
-  optimizer.update(1, 0.01, 0, bad.to(kCuda), p, sums);
+  optimizer.set_factors(1, 0.01, 0);
+  optimizer.queue_update(bad.to(kCuda), p, sums);
   CHECK(!std::isfinite(sums.read().square));
   CHECK(same_bits(p.flat().to(kCpu), before));
 
@@ -174,11 +204,12 @@ TEST_CASE("on CUDA nothing is updated by what is not finite, and a bad update is
   StepSums lost(kCuda);
   lost.add(Tensor::full({}, std::nanf("")).to(kCuda), {},
            Tensor::full({1}, 1, DType::float64).to(kCuda));
-  optimizer.update(1, 0.01, 0, bad.to(kCuda), p, lost);
+  optimizer.queue_update(bad.to(kCuda), p, lost);
   CHECK(same_bits(p.flat().to(kCpu), before));
 
   StepSums overflow(kCuda);
-  optimizer.update(1, 1e39, 0, bad.to(kCuda), p, overflow);
+  optimizer.set_factors(1, 1e39, 0);
+  optimizer.queue_update(bad.to(kCuda), p, overflow);
   CHECK(overflow.read().bad_update == 1);
 }
 

@@ -23,7 +23,9 @@ struct Bench {
   Limits one = {}, all = {};       ///< of one thread and of `threads`, or both of the device;
                                    ///< measured in this run
 
-  TrainingSetting training() const { return {batch_size, device, emulated}; }
+  TrainingSetting training() const {
+    return {.batch_size = batch_size, .device = device, .small = emulated};
+  }
 
   /// How long a row may take.
   Effort effort(double seconds = 1, std::size_t runs = 3) const {

@@ -55,6 +55,7 @@ TrainOptions options_of(const TrainingSetting& setting) {
 
 Training::Training(const ModelConfig& config, const TrainingSetting& setting)
     : options_(options_of(setting)),
+      graphs_(setting.graphs),
       task_(open_task(options_)),
       model_(std::make_unique<Model>(config)),
       parameters_(
@@ -87,12 +88,14 @@ void Training::step(const Batch& batch) {
 }
 
 void Training::next_step() {
-  if (!prefetcher_) prefetcher_ = std::make_unique<Prefetcher>(*task_, options_.bsz, 1, number_);
-  const DrawnInputs random(0, static_cast<std::uint32_t>(++number_));
+  if (!device_steps_) {
+    device_steps_ = std::make_unique<DeviceSteps>(
+        *model_, *task_, PrefetchOptions{.bsz = options_.bsz, .packs = 1, .first = number_},
+        graphs_, *optimizer_, *gradients_, *parameters_);
+  }
   const UpdateOptions update{
-      .step = number_, .lr = kRate, .gate_loss_weight = options_.gate_loss_weight};
-  const StepOutcome outcome = step_on_device(*model_, prefetcher_->next(), random, update,
-                                             *optimizer_, *gradients_, *parameters_);
+      .step = ++number_, .lr = kRate, .gate_loss_weight = options_.gate_loss_weight};
+  const StepOutcome outcome = device_steps_->next(update);
   check_finite(outcome.result.loss, outcome.norm, !outcome.bad_update);
 }
 

@@ -27,6 +27,7 @@ struct TrainingSetting {
   std::int64_t batch_size = 64;  ///< sequences of a step
   Device device = kCpu;
   bool small = false;  ///< tables of 2 x 2 to 3 x 3 entries instead of the paper's, to try things
+  bool graphs = true;  ///< on a device: replay steps whose lengths have come before
 };
 
 class Training {
@@ -46,6 +47,10 @@ class Training {
   /// What `hax train` does on a device: the next batch, which has been made meanwhile, and all of
   /// that. Batches come in their order, from number 0 on. Returns when the device is done.
   void next_step();
+  /// Of the steps on a device; "" when nothing is in their way.
+  std::string why_no_graphs() const {
+    return device_steps_ ? device_steps_->why_no_graphs() : std::string();
+  }
   /// Forward and backward of one sequence on this thread, for a Watcher to look at.
   void run_sequence() const;
   /// Tensors of a step with this batch at their peak, at most: predicted, nothing of it is run.
@@ -57,12 +62,13 @@ class Training {
   void check_finite(double loss, double norm, bool good_update) const;
 
   TrainOptions options_;
+  bool graphs_;
   std::int64_t sizes_;  // of tables, all combinations
   std::unique_ptr<Task> task_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Parameters> parameters_, gradients_;
   std::unique_ptr<AdamW> optimizer_;
-  std::unique_ptr<Prefetcher> prefetcher_;  // on a device, from the first step on
+  std::unique_ptr<DeviceSteps> device_steps_;  // on a device, from the first step on
   std::int64_t number_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// Small helpers, the tree of ops, the backward pass and the parameters.
+// Small helpers, the ops folded by scope, the backward pass and the parameters.
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = (id) => document.getElementById(id);
 
@@ -23,25 +23,30 @@ const short = (scope) => scope.replace('backbone.', '') || 'model';
 
 function histogram(stats, color, title) {
   const top = Math.max(1, ...stats.histogram);
-  const bars = stats.histogram.map((n, i) => make('rect', {
-    x: 10 * i, y: 50 - (50 * Math.sqrt(n / top)), width: 9, height: 50 * Math.sqrt(n / top), style: `--c: var(--${color})` }));
-  return make('svg', { class: 'histogram', viewBox: '0 0 240 66', role: 'img', preserveAspectRatio: 'none',
-    'aria-label': `${title}: histogram from ${number(stats.min)} to ${number(stats.max)}` },
-    bars, make('text', { x: 0, y: 63 }, number(stats.min)), make('text', { x: 240, y: 63, 'text-anchor': 'end' }, number(stats.max)));
+  const bars = stats.histogram.map((n, i) => make('rect', { x: 10 * i, y: 50 - 50 * Math.sqrt(n / top), width: 9, height: 50 * Math.sqrt(n / top), style: `--c: var(--${color})` }, make('title', {}, `${n} numbers`)));
+  return make('figure', {}, make('figcaption', {}, title), make('svg', { class: 'histogram', viewBox: '0 0 240 50', role: 'img', preserveAspectRatio: 'none',
+    'aria-label': `${title}: histogram from ${number(stats.min)} to ${number(stats.max)}, the fullest of ${stats.histogram.length} bins has ${top} numbers` }, bars),
+    make('div', { class: 'ends' }, make('span', {}, number(stats.min)), make('span', {}, number(stats.max))));
 }
-function statistics(rows) {
+// Value and gradient side by side.
+function statistics(columns) {
   const share = (part, s) => (s.count ? (100 * part / s.count).toFixed(part ? 1 : 0) + ' %' : '–');
-  return make('div', { class: 'scroll' }, make('table', {}, make('thead', {}, make('tr', {}, ['', 'norm', 'mean', 'std', 'min', 'max', 'zeros', 'NaN, Inf'].map((t) => make('th', { scope: 'col' }, t)))),
-    make('tbody', {}, rows.map(([name, s]) => make('tr', {}, make('th', { scope: 'row' }, name),
-      [number(s.norm), number(s.mean), number(s.std), number(s.min), number(s.max), share(s.zeros, s), share(s.nan + s.infinite, s)].map((t) => make('td', {}, t)))))));
+  const lines = [['norm', (s) => number(s.norm)], ['mean', (s) => number(s.mean)], ['std', (s) => number(s.std)], ['min', (s) => number(s.min)], ['max', (s) => number(s.max)],
+    ['zeros', (s) => share(s.zeros, s)], ['NaN, infinite', (s) => share(s.nan + s.infinite, s)]];
+  return make('table', {}, make('thead', {}, make('tr', {}, make('td', {}), columns.map(([name]) => make('th', { scope: 'col' }, name)))),
+    make('tbody', {}, lines.map(([name, read]) => make('tr', {}, make('th', { scope: 'row' }, name), columns.map(([, s]) => make('td', { class: name === 'NaN, infinite' && s.nan + s.infinite ? 'wrong' : undefined }, read(s)))))));
 }
 function tensorCard(name, tensor) {
-  const rows = [['value', tensor.value]];
-  if (tensor.gradient) rows.push(['gradient', tensor.gradient]);
-  return make('div', {}, make('h3', {}, `${name} ${shape(tensor.shape)} ${tensor.dtype}, ${bytes(tensor.bytes)}`), statistics(rows),
-    tensor.value.count ? histogram(tensor.value, 'value', name) : null,
-    tensor.gradient ? histogram(tensor.gradient, 'gradient', 'gradient of ' + name) : null);
+  const columns = [['value', tensor.value]];
+  if (tensor.gradient) columns.push(['gradient', tensor.gradient]);
+  return make('div', {}, make('h3', {}, `${name} ${shape(tensor.shape)} ${tensor.dtype}, ${bytes(tensor.bytes)}`), make('div', { class: 'numbers' }, statistics(columns),
+    make('div', {}, columns.filter(([, s]) => s.count).map(([what, s]) => histogram(s, what, what)))));
 }
+// A formula on one line needs no wide gaps between its parts.
+const formulaOf = (op) => {
+  const text = (data.formulas[op] || '').trimEnd();
+  return text ? make('pre', { tabindex: 0, 'aria-label': 'Formula' }, text.includes('\n') ? text : text.replace(/ {3,}/g, '   ')) : null;
+};
 
 // Ops by scope, nested, in the order in which scopes first appear.
 function scopeTree() {
@@ -67,10 +72,12 @@ function scopeTree() {
   });
   return root;
 }
+// Whether the details stand below the graph, as on a phone.
+const stacked = () => matchMedia('(max-width: 56rem)').matches;
 function opButton(index) {
   const op = data.ops[index];
   const gradient = op.outputs.find((y) => y.gradient);
-  return make('button', { class: 'op', id: 'op-' + index, click: () => showOp(index) }, make('span', { class: 'name' }, op.op),
+  return make('button', { class: 'op', id: 'op-' + index, click: () => { showOp(index); if (stacked()) $('detail').scrollIntoView(); } }, make('span', { class: 'name' }, op.op),
     make('span', { class: 'note' }, `${op.outputs.map((y) => shape(y.shape)).join(' ')} · ${time(op.forward_s)}` + (gradient ? ` · gradient ${number(gradient.gradient.norm)}` : op.recorded ? '' : ' · no gradient')));
 }
 function scopeElement(node, depth) {
@@ -86,6 +93,7 @@ function inputName(input) {
   if (input.op !== undefined) return opLink(input.op);
   return make('span', {}, input.parameter ? 'parameter ' + input.parameter.replace('backbone.', '') : 'constant');
 }
+let chosen = -1;
 function showOp(index) {
   const op = data.ops[index];
   document.querySelectorAll('.op[aria-current]').forEach((e) => e.removeAttribute('aria-current'));
@@ -95,12 +103,13 @@ function showOp(index) {
     for (let e = button.parentElement; e; e = e.parentElement) if (e.tagName === 'DETAILS') e.open = true;
   }
   const users = data.ops.map((o, i) => [o, i]).filter(([o]) => o.inputs.some((input) => input.op === index)).map(([, i]) => i);
-  fill($('detail'), make('h2', {}, op.op), make('p', { class: 'note' }, `op ${index + 1} of ${data.ops.length}, in ${op.scope || 'the step itself'}. Forward ${time(op.forward_s)}` +
+  fill($('detail'), make('button', { class: 'back', click: () => { button.focus(); button.scrollIntoView({ block: 'center' }); } }, 'Back to the graph'), make('h2', {}, op.op), make('p', { class: 'note' }, `op ${index + 1} of ${data.ops.length}, in ${op.scope || 'the step itself'}. Forward ${time(op.forward_s)}` +
     (op.backward_order !== undefined ? `, backward ${time(op.backward_s)}, step ${op.backward_order + 1} of the backward pass.` : op.recorded ? '. No gradient reached it.' : '. Computed without a gradient: a choice, or a number to look at.')),
-    data.formulas[op.op] ? make('pre', { tabindex: 0, 'aria-label': 'Formula' }, data.formulas[op.op].trimEnd()) : null,
-    make('h3', {}, 'Reads'), make('ul', {}, op.inputs.filter(given).map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}`, input.gradient_norm !== undefined ? `, gets a gradient of norm ${number(input.gradient_norm)}` : ''))),
+    formulaOf(op.op), make('h3', {}, 'Reads'), make('ul', {}, op.inputs.filter(given).map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}`, input.gradient_norm !== undefined ? `, gets a gradient of norm ${number(input.gradient_norm)}` : ''))),
     users.length ? make('h3', {}, 'Read by') : null, users.length ? make('ul', {}, users.map((i) => make('li', {}, opLink(i)))) : null,
     op.outputs.map((y, i) => tensorCard(op.outputs.length > 1 ? `output ${i + 1}` : 'output', y)));
+  chosen = index;
+  graphArcs();
 }
 
 // Backward pass.
@@ -118,16 +127,17 @@ function showStep(n) {
   $('step').value = current;
   $('step-text').textContent = `${current + 1} of ${steps.length}`;
   document.querySelectorAll('.steprow').forEach((row, i) => (i === current ? row.setAttribute('aria-current', 'true') : row.removeAttribute('aria-current')));
-  const row = $('steps').children[current], list = $('steps');
-  if (row.offsetTop < list.scrollTop + list.offsetTop || row.offsetTop > list.scrollTop + list.offsetTop + list.clientHeight - 40) list.scrollTop = row.offsetTop - list.offsetTop - 60;
+  const list = $('steps'), row = list.querySelectorAll('.steprow')[current].parentElement;
+  if (row.offsetTop < list.scrollTop || row.offsetTop > list.scrollTop + list.clientHeight - 40) list.scrollTop = row.offsetTop - 60;
   fill($('flow'), make('h2', {}, opLink(index)),
     make('p', { class: 'note' }, `Step ${current + 1}: the gradient of its output arrives`), make('p', {}, bar(arriving(op)), ' ', make('b', {}, number(arriving(op)))),
     make('p', { class: 'note' }, `and goes on to its inputs (${time(op.backward_s)}):`),
     make('ul', {}, op.inputs.filter(given).map((input) => make('li', {}, inputName(input), ` ${shape(input.shape)}: `, input.gradient_norm === undefined ? 'nothing' : make('b', {}, number(input.gradient_norm)), make('div', {}, bar(input.gradient_norm || 0))))),
-    data.formulas[op.op] ? make('pre', { tabindex: 0, 'aria-label': 'Formula' }, data.formulas[op.op].trimEnd()) : null);
+    formulaOf(op.op));
+  flowArcs(current);
 }
 function buildBackward() {
-  fill($('steps'), steps.map((s, i) => make('li', {}, make('button', { class: 'steprow', click: () => showStep(i) },
+  fill($('steps'), make('li', { class: 'gutter', 'aria-hidden': 'true' }, make('svg', { id: 'steps-arcs', class: 'arcs' })), steps.map((s, i) => make('li', {}, make('button', { class: 'steprow', click: () => showStep(i) },
     make('span', { class: 'name' }, s.op.op), make('span', { class: 'note' }, short(s.op.scope)), make('span', { class: 'bars' }, bar(arriving(s.op)))))));
   $('step').max = Math.max(0, steps.length - 1);
   $('step').addEventListener('input', (e) => showStep(Number(e.target.value)));
@@ -137,11 +147,13 @@ function buildBackward() {
 
 // Parameters, the largest gradient first.
 function buildParameters(by = 'gradient') {
-  $('lr').textContent = number(data.lr);
-  const columns = [['gradient', 'gradient norm', (p) => p.gradient.norm], ['ratio', 'update ratio', (p) => (p.update_ratio === null ? Infinity : p.update_ratio)], ['norm', 'norm', (p) => p.value.norm], ['size', 'numbers', (p) => p.value.count]];
+  $('update-note').textContent = data.update_step === 1
+    ? `Update ratio: how far the first step of AdamW at learning rate ${number(data.lr)} would move a parameter, relative to its size. With moments of zero that step moves every number by about the learning rate, however small its gradient; gradient ÷ norm tells them apart. The last checkpoint of a run (--checkpoint RUN/last) shows its real next step.`
+    : `Update ratio: how far step ${data.update_step} of this run, with its moments and learning rate ${number(data.lr)}, would move a parameter, relative to its size. About 1/1000 is usual; far more is a jump, far less is standing still.`;
+  const columns = [['gradient', 'gradient norm', (p) => p.gradient.norm], ['ratio', 'update ratio', (p) => (p.update_ratio === null ? Infinity : p.update_ratio)], ['share', 'gradient ÷ norm', (p) => (p.value.norm ? p.gradient.norm / p.value.norm : Infinity)], ['norm', 'norm', (p) => p.value.norm], ['size', 'numbers', (p) => p.value.count]];
   const key = columns.find((c) => c[0] === by)[2];
   const sorted = [...data.parameters].sort((a, b) => key(b) - key(a));
   fill($('parameter-table'), make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'parameter'), make('th', { scope: 'col' }, 'shape'),
     columns.map(([id, name]) => make('th', { scope: 'col', 'aria-sort': id === by ? 'descending' : undefined }, make('button', { click: () => buildParameters(id) }, name))), ['mean', 'std', 'zero gradients'].map((t) => make('th', { scope: 'col' }, t)))),
-    make('tbody', {}, sorted.map((p) => make('tr', {}, make('th', { scope: 'row' }, p.name.replace('backbone.', '')), [shape(p.shape), number(p.gradient.norm), p.update_ratio === null ? 'from 0' : number(p.update_ratio), number(p.value.norm), p.value.count, number(p.value.mean), number(p.value.std), (100 * p.gradient.zeros / Math.max(1, p.gradient.count)).toFixed(0) + ' %'].map((t) => make('td', {}, String(t)))))));
+    make('tbody', {}, sorted.map((p) => make('tr', {}, make('th', { scope: 'row' }, p.name.replace('backbone.', '')), [shape(p.shape), number(p.gradient.norm), p.update_ratio === null ? 'from 0' : number(p.update_ratio), p.value.norm ? number(p.gradient.norm / p.value.norm) : 'from 0', number(p.value.norm), p.value.count, number(p.value.mean), number(p.value.std), (100 * p.gradient.zeros / Math.max(1, p.gradient.count)).toFixed(0) + ' %'].map((t) => make('td', {}, String(t)))))));
 }

@@ -1,5 +1,7 @@
 #include "tools/inspect/text.h"
 
+#include <fmt/format.h>
+
 #include "engine/check.h"
 
 namespace hax::inspect {
@@ -39,10 +41,9 @@ std::string inside_script(const std::string& json) {
 std::string to_html(const Inspection& inspection, const std::string& title,
                     const TokenLabel& label) {
   std::string page(part("page"));
-  replace(page, "/*style*/", part("style"));
-  replace(page, "/*tree*/", part("graph"));
-  replace(page, "/*pictures*/", part("pictures"));
-  replace(page, "/*script*/", part("main"));
+  for (const std::string_view name : {"style", "graph", "arcs", "heat", "pictures", "main"}) {
+    replace(page, fmt::format("/*{}*/", name), part(name));
+  }
   // '<' inside it grows to six characters; there are few, in labels alone.
   replace(page, "/*data*/",
           inside_script(to_page_json(inspection, title, label, kMostBytes - page.size())));

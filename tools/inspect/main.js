@@ -7,15 +7,20 @@ function selectTab(name) {
     tab.tabIndex = on ? 0 : -1;
     $(tab.getAttribute('aria-controls')).hidden = !on;
   }
+  // What was hidden had no size to draw by.
+  if (name === 'graph') graphArcs();
+  if (name === 'backward') showStep(current);
   // Not the section's id: the browser would scroll there.
   try { history.replaceState(null, '', '#view=' + name); } catch { /* in a frame of another page there is no address to keep */ }
 }
 for (const tab of tabs) {
   tab.addEventListener('click', () => selectTab(tab.id.slice(4)));
   tab.addEventListener('keydown', (event) => {
-    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!move) return;
-    const next = tabs[(tabs.indexOf(tab) + move + tabs.length) % tabs.length];
+    const at = tabs.indexOf(tab), last = tabs.length - 1;
+    const to = { ArrowRight: at === last ? 0 : at + 1, ArrowLeft: at === 0 ? last : at - 1, Home: 0, End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = tabs[to];
     selectTab(next.id.slice(4));
     next.focus();
   });
@@ -26,6 +31,16 @@ $('summary').replaceChildren(entry('loss', number(data.loss)), entry('of it rank
   entry('ops', String(data.ops.length)), entry('parameters', String(data.parameters.reduce((n, p) => n + p.value.count, 0))), entry('tokens', String(data.samples.reduce((n, s) => n + s.tokens.length, 0))));
 const tree = scopeTree();
 $('tree').replaceChildren(...tree.items.map((item) => (typeof item === 'number' ? opButton(item) : scopeElement(item, 0))));
+$('tree').addEventListener('toggle', graphArcs, true);
+for (const [event, leaves] of [['pointerover', false], ['pointerleave', true]]) {
+  $('tree').addEventListener(event, ({ target }) => {
+    const op = leaves ? null : target.closest('.op');
+    pointed = op ? Number(op.id.slice(3)) : -1;
+    graphArcs();
+  });
+}
+showOp(data.ops.length - 1);  // the loss
+new ResizeObserver(() => { graphArcs(); flowArcs(current); }).observe(document.querySelector('main'));
 buildBackward();
 buildParameters();
 function buildPictures() {

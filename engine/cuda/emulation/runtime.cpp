@@ -111,6 +111,8 @@ void begin_capture() {
 
 void* end_capture() { return recording.release(); }
 
+void abandon_capture() noexcept { recording.reset(); }
+
 void replay_capture(void* capture) {
   refuse_in_capture("a replay");
   const emulation::DeviceAccess access;

@@ -173,6 +173,14 @@ void* end_capture() {
   return executable;
 }
 
+void abandon_capture() noexcept {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(stream(), &graph) == cudaSuccess && graph != nullptr) {
+    (void)cudaGraphDestroy(graph);
+  }
+  (void)cudaGetLastError();  // of a capture that was given up, nobody else's business
+}
+
 void replay_capture(void* capture) {
   require(cudaGraphLaunch(static_cast<cudaGraphExec_t>(capture), stream()), "cudaGraphLaunch");
 }

@@ -108,21 +108,10 @@ WorkTimes time_work(const Effort& effort, const DeviceWork& forward, const Devic
 Recording::Recording(const DeviceWork& work, std::int64_t times) {
   work();
   cuda::wait_for_stream();
-  const cuda::PrivatePool memory;
-  pool_ = memory.pool();
-  cuda::begin_capture();
-  try {
+  graph_ = std::make_unique<Graph>([&] {
     for (std::int64_t i = 0; i < times; ++i) work();
-  } catch (...) {
-    cuda::free_capture(cuda::end_capture());
-    throw;
-  }
-  capture_ = cuda::end_capture();
+  });
 }
-
-Recording::~Recording() { cuda::free_capture(capture_); }
-
-void Recording::replay() const { cuda::replay_capture(capture_); }
 
 double launches_of(const DeviceWork& work) {
   const std::int64_t before = cuda::launch_count();

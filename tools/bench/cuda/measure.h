@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/cuda/memory.h"
+#include "engine/graph.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/statistics.h"
 
@@ -40,15 +40,11 @@ class Recording {
   /// Runs it once as it is, so that what is made at the first run is there. Throws Error when the
   /// work cannot be captured: when it waits for the device or copies from the host.
   Recording(const DeviceWork& work, std::int64_t times);
-  ~Recording();
-  Recording(const Recording&) = delete;
-  Recording& operator=(const Recording&) = delete;
 
-  void replay() const;
+  void replay() const { graph_->replay(); }
 
  private:
-  std::shared_ptr<CachingPool> pool_;  // before what uses it
-  void* capture_ = nullptr;
+  std::unique_ptr<Graph> graph_;
 };
 
 /// Launches that `work` queues.

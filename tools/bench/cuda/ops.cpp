@@ -25,15 +25,17 @@ void bench_optimizer(Bench& bench) {
   gradients.initialize(2);
   AdamW adam(model.parameters(), AdamWOptions{}, kCuda);
   StepSums sums(kCuda);
-  std::int64_t step = 0;
-  const DeviceWork update = [&] { adam.update(++step, 1e-6, 0, gradients, parameters, sums); };
+  adam.set_factors(1, 1e-6, 0);
+  const DeviceWork update = [&] { adam.queue_update(gradients, parameters, sums); };
   const auto count = static_cast<double>(model.parameters().count());
   const Work work{.other = 15 * count, .numbers = 7 * count};
   const Limits& limits = bench.one;
   Row row{.name = "AdamW, all of Mamba + HAX"};
-  const Timing timing = time_on_device(bench.effort(.3, 7), update);
-  row.launched_s = timing.median;
-  row.time(timing).per_token(count).over(op_floor_seconds(work, limits));
+  const WorkTimes times = time_work(bench.effort(.3, 7), update, {});
+  row.launched_s = times.launched.forward.median;
+  row.time(times.replayed ? times.replayed->forward : times.launched.forward)
+      .per_token(count)
+      .over(op_floor_seconds(work, limits));
   row.counted(work_bytes(work), work.other, limits.memory_bytes, limits.arithmetic.products);
   row.launches = launches_of(update);
   bench.report.add(row);
