@@ -35,8 +35,9 @@ inline Plan make_plan(std::int64_t tokens, std::int64_t sequences, std::int64_t 
   while ((std::int64_t{kStates} << plan.lane_bits) < states) ++plan.lane_bits;
   plan.channel_blocks = cuda::ceil_div(dim, plan.channels());
   // Pieces cost the recurrence a second time: only where sequences and channels alone leave most of
-  // a device idle, and as long as about a thousand blocks allow.
-  constexpr std::int64_t kEnough = 192, kWanted = 1024, kLeast = 128;
+  // a device idle (two blocks a multiprocessor do, and the longest sequence then decides), and as
+  // long as about a thousand blocks allow.
+  constexpr std::int64_t kEnough = 320, kWanted = 1024, kLeast = 128;
   plan.in_pieces = sequences > 0 && sequences * plan.channel_blocks < kEnough &&
                    tokens >= 2 * kLeast * sequences;
   std::int64_t length = std::max(kLeast, tokens * plan.channel_blocks / kWanted);
