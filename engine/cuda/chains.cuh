@@ -26,7 +26,9 @@ __global__ void __launch_bounds__(kChainThreads)
   const std::int64_t s = blockIdx.x, begin = offsets[s], end = offsets[s + 1];
   const std::int64_t first = std::int64_t{blockIdx.y} * kWarp;
   const int width = static_cast<int>(columns - first < kWarp ? columns - first : kWarp);
-  const int thread = static_cast<int>(threadIdx.x), per_tile = kChainTile / width;
+  // Groups of kChainAhead tokens never straddle two tiles.
+  const int thread = static_cast<int>(threadIdx.x),
+            per_tile = kChainTile / width / kChainAhead * kChainAhead;
   const auto token_of = [&](std::int64_t step) {
     return kBackward ? end - 1 - step : begin + step;
   };
@@ -58,9 +60,17 @@ __global__ void __launch_bounds__(kChainThreads)
     const int steps = steps_of(tile);
     for (int i = 0; i < steps; i += kChainAhead) {
       double next[kChainAhead];
-      for (int k = 0; k < kChainAhead; ++k) next[k] = i + k < steps ? from[(i + k) * width] : 0.0;
-      for (int k = 0; k < kChainAhead; ++k) {
-        if (i + k < steps) f.step(state, place, token_of(tile * per_tile + i + k), next[k]);
+      const std::int64_t done = tile * per_tile + i;
+      f.mark(state, place, done);
+      if (i + kChainAhead <= steps) {
+        HAX_UNROLL
+        for (int k = 0; k < kChainAhead; ++k) next[k] = from[(i + k) * width];
+        HAX_UNROLL
+        for (int k = 0; k < kChainAhead; ++k) f.step(state, place, token_of(done + k), next[k]);
+      } else {
+        for (int k = i; k < steps; ++k) {
+          f.step(state, place, token_of(tile * per_tile + k), from[k * width]);
+        }
       }
     }
   }
@@ -73,6 +83,7 @@ __global__ void __launch_bounds__(kChainThreads)
 /// kBackward. F: a struct with a type State and, `const` and `__device__`,
 ///     double value(const ChainPlace&, int64 t): what token t of the column brings; called ahead;
 ///     State begin(const ChainPlace&);
+///     void mark(const State&, const ChainPlace&, int64 steps): before steps 0, 16, 32, ..;
 ///     void step(State&, const ChainPlace&, int64 t, double value): in order;
 ///     void finish(const State&, const ChainPlace&).
 template <bool kBackward = false, class F>
@@ -92,8 +103,8 @@ struct SumStarts {
   double* sums;  ///< null: none wanted
   std::int64_t columns;
 
-  __device__ void note(const ChainPlace& place, std::int64_t t, double sum) const {
-    const std::int64_t step = t - place.begin;
+  /// After `step` tokens, at least at every kSumPiece-th.
+  __device__ void note(const ChainPlace& place, std::int64_t step, double sum) const {
     if (!sums || step % kSumPiece != 0) return;
     const std::int64_t piece = place.begin / kSumPiece + place.sequence + step / kSumPiece;
     sums[piece * columns + place.column] = sum;

@@ -42,8 +42,10 @@ struct CentreSums {
     return as_double(x[t * starts.columns + place.column]);
   }
   __device__ State begin(const ChainPlace& place) const { return carried ? carried[at(place)] : 0; }
-  __device__ void step(State& sum, const ChainPlace& place, std::int64_t t, double value) const {
-    starts.note(place, t, sum);
+  __device__ void mark(State sum, const ChainPlace& place, std::int64_t step) const {
+    starts.note(place, step, sum);
+  }
+  __device__ void step(State& sum, const ChainPlace&, std::int64_t, double value) const {
     sum += value;
   }
   __device__ void finish(State sum, const ChainPlace& place) const {
@@ -73,6 +75,7 @@ struct FeatureNorms {
     return as_double(x[t * dim + place.column]) - (mean ? mean[at(place)] : 0.0);
   }
   __device__ State begin(const ChainPlace&) const { return {}; }
+  __device__ void mark(const State&, const ChainPlace&, std::int64_t) const {}
   __device__ void step(State& state, const ChainPlace& place, std::int64_t t, double value) const {
     double centred = value;
     if (causal) {

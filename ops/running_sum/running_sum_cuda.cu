@@ -43,8 +43,10 @@ struct Sums {
   __device__ State begin(const ChainPlace& place) const {
     return {initial ? initial[at(place)] : 0.0, 0.0};
   }
+  __device__ void mark(const State& state, const ChainPlace& place, std::int64_t step) const {
+    starts.note(place, step, state.sum);
+  }
   __device__ void step(State& state, const ChainPlace& place, std::int64_t t, double value) const {
-    starts.note(place, t, state.sum);
     state.sum += value;
     if (padded) state.square = fma(times_of(place, t, padded) * state.sum, state.sum, state.square);
   }
@@ -113,6 +115,7 @@ struct FeatureDots {
     return static_cast<double>(to_float(y[i])) * static_cast<double>(to_float(dy[i]));
   }
   __device__ State begin(const ChainPlace&) const { return 0.0; }
+  __device__ void mark(State, const ChainPlace&, std::int64_t) const {}
   __device__ void step(State& dot, const ChainPlace&, std::int64_t, double value) const {
     dot += value;
   }
@@ -144,6 +147,7 @@ struct Gradients {
   __device__ State begin(const ChainPlace& place) const {
     return dfinal ? dfinal[place.sequence * dim + place.column] : 0.0;
   }
+  __device__ void mark(State, const ChainPlace&, std::int64_t) const {}
   __device__ void step(State& sum, const ChainPlace& place, std::int64_t t, double value) const {
     sum += value;
     dx[t * dim + place.column] = cuda::from_float<T>(static_cast<float>(sum));

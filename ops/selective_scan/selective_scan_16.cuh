@@ -30,9 +30,7 @@ struct Tile {
   const float *B, *C;        // [kTileTokens, kTileStates]
   const std::int32_t* row;   // [kTileTokens], -1: not wanted, or no token
 
-  __device__ static float2 two(const float* from) {
-    return *reinterpret_cast<const float2*>(from);
-  }
+  __device__ static float2 two(const float* from) { return *reinterpret_cast<const float2*>(from); }
   __device__ static float4 four(const float* from) {
     return *reinterpret_cast<const float4*>(from);
   }
@@ -134,7 +132,7 @@ class Tiles {
   float* memory_;
   std::int32_t* rows_;
   int begin_, end_, count_;
-  int token_, column_;         // of the channels that this thread copies
+  int token_, column_;           // of the channels that this thread copies
   int row_ = 0, state_row_ = 0;  // of the next request
 };
 

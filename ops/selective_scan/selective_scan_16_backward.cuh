@@ -21,8 +21,8 @@ struct Quarter {
   static constexpr int kFloats = 4 * 2 * kWarps * (kTrace + kSums);
   static_assert(kSums == kThreads);
 
-  float4 *trace, *sums;                 // of the warp, of the block [2][kWarps][kSums]
-  int warp, pair, lane, channel;        // channel: in the block, the first of the two
+  float4 *trace, *sums;           // of the warp, of the block [2][kWarps][kSums]
+  int warp, pair, lane, channel;  // channel: in the block, the first of the two
 
   __device__ explicit Quarter(float* memory)
       : warp(static_cast<int>(threadIdx.x) / cuda::kWarp),

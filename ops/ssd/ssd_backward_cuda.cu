@@ -61,7 +61,8 @@ struct Buffers {
 
 // dx, ddt and the shares of dG, dA and dD of one chunk and the block's heads.
 template <class T, int kColumns>
-__global__ void backward_kernel(Inputs<T> in, const T* dy, Buffers to, T* dx, T* ddt) {
+__global__ void __launch_bounds__(kThreads, 2)
+    backward_kernel(Inputs<T> in, const T* dy, Buffers to, T* dx, T* ddt) {
   HAX_SHARED(decays, Decays);
   HAX_SHARED(stage, Stage);
   HAX_SHARED(cross, Crossings);  // M, then the crossings
@@ -247,7 +248,9 @@ void run(const Tensor& dy, const Tensor& dfinal, const SsdInputs& in, const Tens
          const Sequences& sequences, const SsdOptions& options, SsdGradients& out) {
   const std::int64_t tokens = in.x.size(0), places = ssd_blocks(Cuda{}, sequences);
   const Tensor row_of = in.rows.defined() ? cuda::row_of_token(in.rows, tokens) : Tensor{};
-  const Inputs<T> inputs(in, sequences, options, row_of);
+  const std::int64_t in_turn = heads_in_turn(places, options);
+  const Inputs<T> inputs(in, sequences, options, row_of, in_turn);
+  const Inputs<T> as_rows(in, sequences, options, row_of, heads_as_rows(in_turn, inputs.head_dim));
   const std::int64_t heads = inputs.heads, head_size = inputs.head_dim * inputs.state;
   const auto floats = [](Shape shape) { return Tensor::empty(shape, DType::float32, kCuda); };
   const auto pointer = [](const Tensor& x) { return x.defined() ? x.data<T>() : nullptr; };
@@ -257,7 +260,7 @@ void run(const Tensor& dy, const Tensor& dfinal, const SsdInputs& in, const Tens
   Tensor dG = floats({places, inputs.groups * inputs.sets, kChunk * kChunk});
   Tensor dA = floats({places, heads}), dD = floats({places, heads});
   visit_columns(inputs.state, [&]<int kColumns>() {
-    cuda::launch(chunk_state_kernel<T, true, kColumns>, {inputs.grid(places), kThreads}, inputs,
+    cuda::launch(chunk_state_kernel<T, true, kColumns>, {as_rows.grid(places), kThreads}, as_rows,
                  from_dy, dstates.data<float>(), totals.data<float>());
   });
   cuda::launch(carry_kernel<T, true>,

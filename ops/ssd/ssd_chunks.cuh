@@ -9,7 +9,7 @@
 
 namespace hax::ssd_cuda {
 
-/// A chunk has 64 tokens; a block works on one chunk and at most 8 heads of one group.
+/// A chunk has 64 tokens; a block works on one chunk and at most 8 heads of one group: a set.
 inline constexpr int kChunk = static_cast<int>(kSsdCudaChunk), kThreads = 128, kHeads = 8;
 /// A product has 64 rows and 16 * kColumns columns: 8 thread rows and 16 thread columns, a thread
 /// has 8 neighbouring rows and every 16th column. Depth is staged 32 at a time.
@@ -19,11 +19,13 @@ template <class T>
 struct Inputs {
   cuda::Pieces pieces;
   const T *x, *dt, *A, *B, *C, *D;
-  const std::int32_t* row_of;                         // [T], null: row t
-  std::int64_t heads, groups, head_dim, state, sets;  // sets of heads in a group
+  const std::int32_t* row_of;  // [T], null: row t
+  std::int64_t heads, groups, head_dim, state;
+  std::int64_t set_heads, sets;  // of a set, in a group
 
+  // set_heads_: 1 to kHeads.
   Inputs(const SsdInputs& in, const Sequences& sequences, const SsdOptions& options,
-         const Tensor& row_at)
+         const Tensor& row_at, std::int64_t set_heads_)
       : pieces{sequences.offsets_on(kCuda).template data<std::int32_t>(), sequences.count(),
                kChunk},
         x(in.x.data<T>()),
@@ -37,7 +39,8 @@ struct Inputs {
         groups(options.groups),
         head_dim(in.x.size(1) / options.heads),
         state(in.B.size(1) / options.groups),
-        sets(cuda::ceil_div(options.heads / options.groups, kHeads)) {}
+        set_heads(set_heads_),
+        sets(cuda::ceil_div(options.heads / options.groups, set_heads_)) {}
 
   __host__ __device__ std::int64_t channels() const { return heads * head_dim; }
   __host__ __device__ std::int64_t projected() const { return groups * state; }
@@ -45,6 +48,25 @@ struct Inputs {
     return dim3(cuda::blocks(places), cuda::blocks(groups * sets));
   }
 };
+
+/// Heads of a block for kernels that go through them one after the other. Fewer heads are more
+/// blocks, which a pack of the paper's size lacks, but every block makes C B^T again.
+inline std::int64_t heads_in_turn(std::int64_t places, const SsdOptions& options) {
+  constexpr std::int64_t kEnough = 1024;
+  std::int64_t heads = kHeads;
+  while (heads > 2 &&
+         places * options.groups * cuda::ceil_div(options.heads / options.groups, heads) <
+             kEnough) {
+    heads /= 2;
+  }
+  return heads;
+}
+/// And for those whose products have the channels of all of a block's heads as rows, 64 at a time.
+inline std::int64_t heads_as_rows(std::int64_t in_turn, std::int64_t head_dim) {
+  std::int64_t heads = in_turn;
+  while (heads < kHeads && heads * head_dim < kChunk) heads *= 2;
+  return heads;
+}
 
 /// The chunk and the heads of this block.
 template <class T>
@@ -57,9 +79,9 @@ struct Work {
   __device__ Work(const Inputs<T>& in, std::int64_t part) : piece(in.pieces.at(blockIdx.x)) {
     const std::int64_t group_heads = in.heads / in.groups, set = part % in.sets;
     group = part / in.sets;
-    first_head = group * group_heads + set * kHeads;
-    const std::int64_t left = group_heads - set * kHeads;
-    heads = static_cast<int>(left < kHeads ? left : kHeads);
+    first_head = group * group_heads + set * in.set_heads;
+    const std::int64_t left = group_heads - set * in.set_heads;
+    heads = static_cast<int>(left < in.set_heads ? left : in.set_heads);
     len = static_cast<int>(piece.end - piece.begin);
   }
 };
@@ -142,6 +164,7 @@ __device__ void add_product(float (&sums)[kRows][kColumns], std::int64_t depth, 
       if (k < len) stage.b[k][j] = b(k0 + k, j);
     }
     __syncthreads();
+    HAX_UNROLL_BY(2)
     for (int k = 0; k < len; ++k) {
       const float4* rows = reinterpret_cast<const float4*>(&stage.a[k][row_of_sum(0)]);
       const float4 low = rows[0], high = rows[1];

@@ -81,14 +81,16 @@ void run(const SsdInputs& in, const Sequences& sequences, const SsdOptions& opti
          Tensor& final_state, const Tensor& kept) {
   const std::int64_t tokens = in.x.size(0), places = ssd_blocks(Cuda{}, sequences);
   const Tensor row_of = in.rows.defined() ? cuda::row_of_token(in.rows, tokens) : Tensor{};
-  const Inputs<T> inputs(in, sequences, options, row_of);
+  const std::int64_t in_turn = heads_in_turn(places, options);
+  const Inputs<T> inputs(in, sequences, options, row_of, in_turn);
+  const Inputs<T> as_rows(in, sequences, options, row_of, heads_as_rows(in_turn, inputs.head_dim));
   const std::int64_t head_size = inputs.head_dim * inputs.state;
   const auto floats = [](Shape shape) { return Tensor::empty(shape, DType::float32, kCuda); };
   Tensor states = kept.defined() ? kept : floats({places, inputs.heads, head_size});
   Tensor totals = floats({places, inputs.heads});
   const T* none = nullptr;
   visit_columns(inputs.state, [&]<int kColumns>() {
-    cuda::launch(chunk_state_kernel<T, false, kColumns>, {inputs.grid(places), kThreads}, inputs,
+    cuda::launch(chunk_state_kernel<T, false, kColumns>, {as_rows.grid(places), kThreads}, as_rows,
                  none, states.data<float>(), totals.data<float>());
   });
   cuda::launch(carry_kernel<T, false>, {cuda::blocks_for(final_state.numel(), 256), 256},
