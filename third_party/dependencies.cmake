@@ -1,5 +1,12 @@
 # How each dependency is found. Nothing is copied in and nothing is downloaded: the packages come from the
-# distribution (third_party/apt-packages.txt, installed by tools/install_deps).
+# distribution (third_party/apt-packages.txt, installed by tools/install_deps), or from a folder that
+# `tools/install_deps --prefix .deps` filled, which comes first.
+set(HAX_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "A folder filled by tools/install_deps --prefix")
+if(EXISTS ${HAX_DEPS}/PACKAGES)
+  message(STATUS "Libraries from ${HAX_DEPS}")
+  list(PREPEND CMAKE_PREFIX_PATH ${HAX_DEPS})
+endif()
+
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
