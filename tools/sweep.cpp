@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "engine/check.h"
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 
 struct SweepFlags {
   std::string recipe, out, only, devices;
-  int jobs = 0;
+  int jobs = 0, together = 1;
   bool list = false;
 };
 
@@ -37,6 +38,13 @@ struct Places {
   fs::path recipe(const SweepRun& run) const { return root / "recipes" / (run.name + ".json"); }
   fs::path run(const SweepRun& run) const { return root / "runs" / run.name; }
   fs::path errors(const SweepRun& run) const { return root / "errors" / (run.name + ".txt"); }
+  // Of runs that share a process, named after the first.
+  fs::path together(const SweepRun& run) const {
+    return root / "recipes" / (run.name + ".together.json");
+  }
+  fs::path together_errors(const SweepRun& run) const {
+    return root / "errors" / (run.name + ".together.txt");
+  }
 };
 
 std::vector<std::string> split(const std::string& text) {
@@ -75,6 +83,7 @@ void list_commands(const SweepFlags& flags, const Grid& grid) {
                     quoted(flags.out), i + 1, grid.runs.size());
     if (!flags.devices.empty()) command += " --devices " + flags.devices;
     if (flags.jobs > 0) command += fmt::format(" --jobs {}", flags.jobs);
+    if (flags.together > 1) command += fmt::format(" --together {}", flags.together);
     fmt::print("{}  # {}\n", command, grid.runs[i].name);
   }
 }
@@ -131,10 +140,14 @@ class Sweep {
   Sweep(const SweepFlags& flags, Grid grid)
       : places_{flags.out}, grid_(std::move(grid)), runs_(share_of(grid_.runs, flags.only)) {
     devices_ = chosen_devices(flags);
+    check_usage(flags.together == 1 || !devices_.empty(),
+                "--together is for runs that share a GPU, so it needs --devices; on the CPU --jobs "
+                "says how many run at a time");
     const int cores = omp_get_num_procs(), slots = static_cast<int>(devices_.size());
     jobs_ = flags.jobs > 0 ? flags.jobs : std::max(1, slots > 0 ? slots : cores);
     jobs_ = std::min<int>(jobs_, std::max<int>(1, static_cast<int>(runs_.size())));
-    threads_ = std::max(1, cores / jobs_);
+    threads_ = std::max(1, cores / (jobs_ * flags.together));
+    together_ = static_cast<std::size_t>(flags.together);
   }
 
   // Returns the names of the runs that failed.
@@ -143,12 +156,16 @@ class Sweep {
 
  private:
   struct Active {
-    std::size_t run = 0, slot = 0;
+    std::vector<std::size_t> runs;
+    std::size_t slot = 0;
     std::chrono::steady_clock::time_point start;
   };
 
-  void start(std::size_t index, std::size_t slot);
+  using Group = std::vector<std::size_t>;  // runs of one process
+  std::vector<Group> groups() const;
+  void start(const Group& group, std::size_t slot);
   void end(const ChildEnd& child);
+  void tell_end(std::size_t index, const Active& active, int code);
   void say(std::size_t index, const std::string& text) const {
     fmt::print("[{}/{}] {}: {}\n", index + 1, runs_.size(), runs_[index].name, text);
     std::fflush(stdout);
@@ -159,27 +176,62 @@ class Sweep {
   std::vector<SweepRun> runs_;
   std::vector<std::string> devices_;
   int jobs_ = 1, threads_ = 1;
+  std::size_t together_ = 1;
   std::map<pid_t, Active> active_;
   std::vector<std::size_t> free_slots_;
   std::vector<std::string> failed_;
 };
 
-void Sweep::start(std::size_t index, std::size_t slot) {
-  const SweepRun& run = runs_[index];
-  make_directories(places_.run(run));
-  write_file_atomically(places_.recipe(run), run.recipe);
-  ChildTask task{.folder = places_.run(run),
-                 .recipe = places_.recipe(run),
+// What is not finished, in its order. Runs of one process are of one architecture: equally long.
+std::vector<Sweep::Group> Sweep::groups() const {
+  std::vector<Group> groups;
+  std::map<std::string, std::size_t> open;  // the last group of an architecture
+  for (std::size_t i = 0; i < runs_.size(); ++i) {
+    if (outcome_of(places_, runs_[i]).finished) continue;
+    const TrainOptions& options = runs_[i].options;
+    const std::string arch =
+        fmt::format("{} {} {}", options.base_arch, options.sparse_arch, options.config);
+    const auto found = open.find(arch);
+    if (found != open.end() && groups[found->second].size() < together_) {
+      groups[found->second].push_back(i);
+    } else {
+      open[arch] = groups.size();
+      groups.push_back({i});
+    }
+  }
+  return groups;
+}
+
+void Sweep::start(const Group& group, std::size_t slot) {
+  const SweepRun& first = runs_[group.front()];
+  ChildTask task{.folders = {},
+                 .recipe = places_.recipe(first),
                  .flags = {"--threads", std::to_string(threads_)},
                  .environment = {},
-                 .errors = places_.errors(run)};
+                 .errors = places_.errors(first)};
+  nlohmann::json list;
+  for (const std::size_t index : group) {
+    const SweepRun& run = runs_[index];
+    make_directories(places_.run(run));
+    write_file_atomically(places_.recipe(run), run.recipe);
+    write_file_atomically(places_.errors(run), "");
+    task.folders.push_back(places_.run(run));
+    list.push_back({{"recipe", places_.recipe(run).string()},
+                    {"save_dir", places_.run(run).string()},
+                    {"errors", places_.errors(run).string()}});
+    const Outcome before = outcome_of(places_, run);
+    say(index, before.text == "not started" ? "starts" : "goes on, " + before.text);
+  }
+  if (group.size() > 1) {
+    task.recipe = places_.together(first);
+    task.errors = places_.together_errors(first);
+    write_file_atomically(task.recipe, list.dump(2) + "\n");
+  }
   if (!devices_.empty()) {
     task.flags.insert(task.flags.end(), {"--device", "cuda"});
     task.environment["CUDA_VISIBLE_DEVICES"] = devices_[slot % devices_.size()];
   }
-  const Outcome before = outcome_of(places_, run);
-  say(index, before.text == "not started" ? "starts" : "goes on, " + before.text);
-  active_[start_child(task)] = {index, slot, std::chrono::steady_clock::now()};
+  active_[start_child(task)] = {group, slot, std::chrono::steady_clock::now()};
 }
 
 void Sweep::end(const ChildEnd& child) {
@@ -188,19 +240,26 @@ void Sweep::end(const ChildEnd& child) {
   const Active active = found->second;
   active_.erase(found);
   free_slots_.push_back(active.slot);
-  const SweepRun& run = runs_[active.run];
+  for (const std::size_t index : active.runs) tell_end(index, active, child.code);
+}
+
+void Sweep::tell_end(std::size_t index, const Active& active, int code) {
+  const SweepRun& run = runs_[index];
   const Outcome outcome = outcome_of(places_, run);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - active.start).count();
-  if (child.code == 0 && outcome.finished) {
-    say(active.run, fmt::format("{}, {}", outcome.text, format_duration(seconds)));
+  if (outcome.finished && (code == 0 || active.runs.size() > 1)) {
+    say(index, fmt::format("{}, {}", outcome.text, format_duration(seconds)));
   } else if (stop_requested()) {
-    say(active.run, "stopped, " + outcome.text);
+    say(index, "stopped, " + outcome.text);
   } else {
     std::string why = last_line(places_.errors(run));
-    if (child.code >= 128) why = fmt::format("ended by signal {}", child.code - 128);
-    if (why.empty()) why = fmt::format("exit code {}, {}", child.code, outcome.text);
-    say(active.run, "FAILED: " + why);
+    if (why.empty() && active.runs.size() > 1) {
+      why = last_line(places_.together_errors(runs_[active.runs.front()]));
+    }
+    if (code >= 128) why = fmt::format("ended by signal {}", code - 128);
+    if (why.empty()) why = fmt::format("exit code {}, {}", code, outcome.text);
+    say(index, "FAILED: " + why);
     failed_.push_back(run.name);
   }
 }
@@ -208,17 +267,17 @@ void Sweep::end(const ChildEnd& child) {
 std::vector<std::string> Sweep::run() {
   claim_folder(places_, grid_);
   for (int slot = jobs_; slot-- > 0;) free_slots_.push_back(static_cast<std::size_t>(slot));
-  fmt::print("{} runs, {} at a time with {} thread{} each, in {}\n", runs_.size(), jobs_, threads_,
-             threads_ == 1 ? "" : "s", places_.root.string());
+  fmt::print("{} runs, {} at a time with {} thread{} each, in {}\n", runs_.size(),
+             static_cast<std::size_t>(jobs_) * together_, threads_, threads_ == 1 ? "" : "s",
+             places_.root.string());
   catch_stop_signals();
+  const std::vector<Group> waiting = groups();
   std::size_t next = 0;
   while (true) {
-    while (!stop_requested() && !free_slots_.empty() && next < runs_.size()) {
-      const std::size_t index = next++;
-      if (outcome_of(places_, runs_[index]).finished) continue;
+    while (!stop_requested() && !free_slots_.empty() && next < waiting.size()) {
       const std::size_t slot = free_slots_.back();
       free_slots_.pop_back();
-      start(index, slot);
+      start(waiting[next++], slot);
     }
     if (active_.empty()) break;
     end(wait_for_child());
@@ -269,6 +328,8 @@ void add_sweep_command(CLI::App& app) {
   command->add_option("--out", flags->out, "folder of the sweep")->required();
   add_number<int>(*command, "--jobs", flags->jobs, "runs at a time; 0: one a core, or one a device",
                   0, 1024);
+  add_number<int>(*command, "--together", flags->together,
+                  "runs of one architecture that share a process and its GPU", 1, 64);
   command->add_option("--only", flags->only, "i/n: runs i, i + n, ... of the grid alone");
   command->add_option("--devices", flags->devices, "numbers of the GPUs to use, as in 0,1,2");
   command->add_flag("--list", flags->list,

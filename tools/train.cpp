@@ -12,6 +12,7 @@
 #include "engine/check.h"
 #include "tools/commands.h"
 #include "tools/settings.h"
+#include "tools/train_together.h"
 #include "train/trainer.h"
 
 namespace hax {
@@ -37,7 +38,7 @@ void on_interrupt(int) {
 }
 
 struct TrainFlags {
-  std::string recipe, resume;
+  std::string recipe, resume, together;
   SettingFlags settings;
 };
 
@@ -72,10 +73,21 @@ Trainer make_trainer(const TrainFlags& flags) {
   return Trainer::start(options);
 }
 
-void run_train(const TrainFlags& flags) {
-  Trainer trainer = make_trainer(flags);
+void catch_interrupts() {
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
+}
+
+void run_train(const TrainFlags& flags) {
+  if (!flags.together.empty()) {
+    check_usage(flags.recipe.empty() && flags.resume.empty(),
+                "--together names its runs itself: leave out --recipe and --resume");
+    catch_interrupts();
+    if (!train_together(flags.together, flags.settings, stop_requested)) throw ExitCode{130};
+    return;
+  }
+  Trainer trainer = make_trainer(flags);
+  catch_interrupts();
   if (!trainer.run(stop_requested).finished) throw ExitCode{130};
 }
 
@@ -87,6 +99,9 @@ void add_train_command(CLI::App& app) {
   command->add_option("--recipe", flags->recipe,
                       "settings from a JSON file or a built-in recipe; flags override it");
   command->add_option("--resume", flags->resume, "run folder to continue, bit for bit");
+  command->add_option("--together", flags->together,
+                      "JSON file [{\"recipe\": file, \"save_dir\": folder}, ...]: runs that share\n"
+                      "a GPU in one process, each as if alone; begun, or gone on with");
   flags->settings.add_to(*command, [](std::string_view) { return true; });
   command->callback([flags] { run_train(*flags); });
 }

@@ -50,7 +50,7 @@ std::string format_duration(double seconds) {
 Reporter::Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every)
     : out_(out),
       log_(log),
-      live_(::isatty(::fileno(out)) != 0),
+      live_(out != nullptr && ::isatty(::fileno(out)) != 0),
       steps_(steps),
       plain_every_(plain_every),
       start_(std::chrono::steady_clock::now()) {}
@@ -89,7 +89,7 @@ void Reporter::step(std::int64_t step, const StepResult& result) {
     shown_at_ = seconds();
     fmt::print(out_, "\r\x1b[K{}", fit_line(describe(step, recent_), usable_columns(out_)));
     std::fflush(out_);
-  } else if (!live_ && plain) {
+  } else if (out_ && !live_ && plain) {
     fmt::print(out_, "{}\n", fit_line(describe(step, own), kNoLimit));
     std::fflush(out_);
   }
@@ -100,8 +100,10 @@ void Reporter::step(std::int64_t step, const StepResult& result) {
 }
 
 void Reporter::line(const std::string& text) {
-  fmt::print(out_, "{}{}\n", live_ ? "\r\x1b[K" : "", text);
-  std::fflush(out_);
+  if (out_) {
+    fmt::print(out_, "{}{}\n", live_ ? "\r\x1b[K" : "", text);
+    std::fflush(out_);
+  }
   if (log_) {
     fmt::print(log_, "{}\n", text);
     std::fflush(log_);

@@ -22,9 +22,9 @@ std::string fit_line(std::vector<LinePart> parts, std::size_t columns);
 
 class Reporter {
  public:
-  /// Writes to `out`; when it is a terminal, to one live line, never wider than it is, with means
-  /// over about the last 20 steps. Plain lines have the numbers of their own step, as
-  /// metrics.jsonl has them; they also go to `log` (may be null).
+  /// Writes to `out` (may be null); when it is a terminal, to one live line, never wider than it
+  /// is, with means over about the last 20 steps. Plain lines have the numbers of their own step,
+  /// as metrics.jsonl has them; they also go to `log` (may be null).
   Reporter(std::FILE* out, std::FILE* log, std::int64_t steps, std::int64_t plain_every);
 
   /// After each step.

@@ -190,14 +190,14 @@ std::string Trainer::Run::prepare_memory() const {
            : std::string("fetched as it is needed"));
 }
 
-RunResult Trainer::run(const std::atomic<bool>& stop_flag) {
+RunResult Trainer::run(const std::atomic<bool>& stop_flag, std::FILE* out) {
   Run& run = *run_;
   const auto stop = [&stop_flag] { return stop_flag.load(); };
   const LogFile log(run.folder / "log.txt");
   std::string damage;
   MetricsFile metrics(run.folder / "metrics.jsonl", run.state.step, run.state.validated_step,
                       &damage);
-  Reporter reporter(stdout, log.handle(), run.options.step, run.options.log_step);
+  Reporter reporter(out, log.handle(), run.options.step, run.options.log_step);
   reporter.line(fmt::format(
       "{} + {}: {} parameters, {}; {}", run.options.base_arch, run.model->config().sparse_arch,
       run.model->parameters().count(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 
@@ -32,7 +33,8 @@ class Trainer {
 
   /// Trains to the end, or until `stop` becomes true: then it saves and returns. Throws Error when
   /// the loss or a gradient is not finite, naming the first op that produced it.
-  RunResult run(const std::atomic<bool>& stop);
+  /// Tells `out` (may be null) how it goes, and log.txt.
+  RunResult run(const std::atomic<bool>& stop, std::FILE* out = stdout);
 
  private:
   struct Run;

@@ -6,6 +6,7 @@
 
 #include "engine/caching_pool.h"
 #include "engine/check.h"
+#include "engine/cuda/lane.h"
 #include "engine/cuda/runtime.h"
 
 namespace hax::cuda {
@@ -24,7 +25,10 @@ CachingPool& common_pool() {
   return *pool;
 }
 
-thread_local std::shared_ptr<CachingPool> private_pool;  // NOLINT
+// Of this thread's lane, and of the graph that it captures; null: the common one.
+thread_local std::shared_ptr<CachingPool> lane_pool, private_pool;  // NOLINT
+
+CachingPool& base_pool() { return lane_pool ? *lane_pool : common_pool(); }
 
 // Which blocks came from a private pool.
 struct Owners {
@@ -49,7 +53,7 @@ std::shared_ptr<CachingPool> take_owner(void* block) {
 
 [[noreturn]] void out_of_memory(std::size_t bytes, const std::source_location& where) {
   const FreeMemory memory = free_memory();
-  const MemoryStats stats = common_pool().stats();
+  const MemoryStats stats = base_pool().stats();
   throw OutOfMemory(fmt::format(
       "out of memory on cuda: {} needs {} bytes, {} of {} are free and tensors hold {}; use a "
       "smaller batch or model",
@@ -65,10 +69,10 @@ bool overlap(const void* a, const void* b, std::size_t bytes) {
 }  // namespace
 
 void* allocate(std::size_t bytes, const std::source_location& where) {
-  const std::shared_ptr<CachingPool> own = private_pool;
+  const std::shared_ptr<CachingPool> own = private_pool ? private_pool : lane_pool;
   void* block = (own ? *own : common_pool()).allocate(bytes);
   if (block == nullptr && own) {  // what the others have cached may be what is missing
-    common_pool().release();
+    base_pool().release();
     block = own->allocate(bytes);
   }
   if (block == nullptr) out_of_memory(bytes, where);
@@ -100,11 +104,11 @@ void copy_bytes(Device to, void* destination, Device from, const void* source, s
   deallocate(between, bytes);
 }
 
-MemoryStats memory_stats() { return common_pool().stats(); }
-void reset_peak_memory() { common_pool().reset_peak(); }
+MemoryStats memory_stats() { return base_pool().stats(); }
+void reset_peak_memory() { base_pool().reset_peak(); }
 void release_cached_memory() {
   wait_for_stream();  // queued work may still use what is given back
-  common_pool().release();
+  base_pool().release();
 }
 
 PrivatePool::PrivatePool(std::shared_ptr<CachingPool> pool)
@@ -113,5 +117,20 @@ PrivatePool::PrivatePool(std::shared_ptr<CachingPool> pool)
   private_pool = pool_;
 }
 PrivatePool::~PrivatePool() { private_pool = before_; }
+
+Lane::Lane() : pool_(std::make_shared<CachingPool>(kSystem)) {
+  check(lane_pool == nullptr, "cuda: a lane inside a lane");
+  check(why_no_device().empty(), "cuda: {}", why_no_device());
+  queue_ = make_queue();
+  use_queue(queue_);
+  lane_pool = pool_;
+}
+
+// Blocks still in use keep the pool alive.
+Lane::~Lane() {
+  lane_pool = nullptr;
+  use_queue(nullptr);
+  if (queue_ != nullptr) free_queue(queue_);
+}
 
 }  // namespace hax::cuda

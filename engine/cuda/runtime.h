@@ -25,8 +25,8 @@ const std::string& why_no_device();
 /// Throws Error when there is no device.
 const DeviceInfo& device_info();
 
-/// Work is queued on one stream. This waits for all of it. Throws Error for what failed on the
-/// device since, and for what kernels reported (device_check.h).
+/// Work is queued on one stream, that of this thread's lane (lane.h) where it has one. This waits
+/// for all of it. Throws Error for what failed on the device since.
 void synchronize();
 
 /// Launches so far in this process, of kernels and of cuBLAS; replays of a graph do not count.
@@ -66,6 +66,13 @@ void free_event(void* event) noexcept;
 void record_event(void* event);
 /// Returns when the work queued before the place is done; at once when none was recorded.
 void wait_for_event(void* event);
+
+/// A stream for use_queue(). Throws Error when there is no device.
+void* make_queue();
+/// Waits for what is queued there.
+void free_queue(void* queue) noexcept;
+/// From now on this thread's work goes there; null: to the stream of all that chose none.
+void use_queue(void* queue) noexcept;
 
 /// What is queued in between is recorded instead of run (graph.h).
 void begin_capture();

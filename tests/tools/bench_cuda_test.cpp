@@ -88,9 +88,9 @@ TEST_CASE("hax bench --device cuda without CUDA, and with words of the CPU's ben
     CHECK(result.err.ends_with("; use --device cpu\n"));
     return;
   }
-  refused(
-      "attention",
-      "part 'attention' is about the CPU; with --device cuda there are machine, ops, large, step");
+  refused("attention",
+          "part 'attention' is about the CPU; with --device cuda there are machine, ops, large, "
+          "step, together");
   refused("machin", "unknown part 'machin'; did you mean 'machine'?");
 }
 
@@ -189,4 +189,15 @@ TEST_CASE("hax bench step --device cuda: counts, and what 400,000 steps take") {
     CHECK(row.at("launches").get<double>() > 50);
   }
   CHECK(row_named(rows, "mamba").at("parameters") == 73920);
+}
+
+TEST_CASE("hax bench together --device cuda: runs side by side beside one alone") {
+  if (!cuda_is_here()) return;
+  const json rows = rows_of({"together", "--bsz", "1", "--arch", "mamba"});
+  const json& row =
+      row_named(rows, cuda_is_emulated() ? "mamba, 2 runs together" : "mamba, 9 runs together");
+  const double alone = row.at("alone_s"), together = row.at("median_s");
+  CHECK(together > 0);
+  CHECK(row.at("speedup").get<double>() == doctest::Approx(alone / together));
+  CHECK(row.at("bytes").get<double>() > 0);
 }

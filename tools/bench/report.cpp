@@ -48,6 +48,7 @@ constexpr Field kFields[] = {
     {"floor_full_s", "full", &Row::floor_full_s, seconds_text},
     {"error", "error", &Row::error, error_text},
     {"launched_s", "launched", &Row::launched_s, seconds_text},
+    {"alone_s", "alone", &Row::alone_s, seconds_text},
     {"launches", "launches", &Row::launches, count_text},
     {"moved_bytes", "bytes", &Row::moved_bytes, bytes_text},
     {"flops", "FLOPs", &Row::flops, count_text},

@@ -28,6 +28,7 @@ struct Row {
   std::optional<double> copy_share = {}, product_share = {};  ///< of the measured rates
   std::optional<double> target_share = {};                    ///< that the first of them should be
   std::optional<double> moved_bytes = {}, flops = {}, launches = {};  ///< counted, of one run
+  std::optional<double> alone_s = {};     ///< median of the same where nothing runs beside it
   std::optional<double> launched_s = {};  ///< median launch by launch, where the rest is of a graph
   std::optional<double> runs = {}, threads = {}, tokens = {}, parameters = {};
   std::string unit = {};  ///< of `rate`

@@ -68,12 +68,14 @@ void wait_until_free(const fs::path& folder) {
   ::dup2(none, 1);
   ::dup2(errors, 2);
   for (const auto& [name, value] : task.environment) ::setenv(name.c_str(), value.c_str(), 1);
-  wait_until_free(task.folder);
+  for (const fs::path& folder : task.folders) wait_until_free(folder);
   std::vector<std::string> words{"hax", "train"};
-  if (fs::exists(existing_checkpoint(task.folder / "last"))) {
-    words.insert(words.end(), {"--resume", task.folder});
+  if (task.folders.size() > 1) {
+    words.insert(words.end(), {"--together", task.recipe});
+  } else if (fs::exists(existing_checkpoint(task.folders[0] / "last"))) {
+    words.insert(words.end(), {"--resume", task.folders[0]});
   } else {
-    words.insert(words.end(), {"--recipe", task.recipe, "--save_dir", task.folder});
+    words.insert(words.end(), {"--recipe", task.recipe, "--save_dir", task.folders[0]});
   }
   words.insert(words.end(), task.flags.begin(), task.flags.end());
   std::vector<char*> argv;

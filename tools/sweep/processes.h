@@ -12,8 +12,8 @@ namespace hax {
 
 /// What one child is to do.
 struct ChildTask {
-  std::filesystem::path folder;    ///< the run folder, which exists
-  std::string recipe;              ///< file for a run that begins
+  std::vector<std::filesystem::path> folders;  ///< of its runs, which exist
+  std::string recipe;  ///< file for a run that begins; of several runs, their list (--together)
   std::vector<std::string> flags;  ///< of both beginning and going on
   std::map<std::string, std::string> environment;
   std::filesystem::path errors;  ///< file that takes its standard error
@@ -24,10 +24,10 @@ struct ChildEnd {
   int code = 0;  ///< exit code; 128 + signal when a signal ended it
 };
 
-/// Starts `hax train`: --resume where the folder holds a checkpoint, --recipe otherwise. Where an
-/// earlier process still holds the folder (the child of a sweep that was killed, saving its work),
-/// the child first waits for it, a minute at most. The kernel asks it to save and stop when this
-/// process dies. Throws Error when no process can be made.
+/// Starts `hax train`: --resume where the folder holds a checkpoint, --recipe otherwise; --together
+/// for several runs. Where an earlier process still holds the folder (the child of a sweep that was
+/// killed, saving its work), the child first waits for it, a minute at most. The kernel asks it to
+/// save and stop when this process dies. Throws Error when no process can be made.
 pid_t start_child(const ChildTask& task);
 
 /// Waits for a child to end.

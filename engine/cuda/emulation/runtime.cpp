@@ -104,6 +104,11 @@ void free_event(void*) noexcept {}
 void record_event(void*) { refuse_in_capture("an event"); }
 void wait_for_event(void*) {}
 
+// Work runs at once, in whatever thread.
+void* make_queue() { return nullptr; }
+void free_queue(void*) noexcept {}
+void use_queue(void*) noexcept {}
+
 void begin_capture() {
   refuse_in_capture("a second capture");
   recording = std::make_unique<Recording>();

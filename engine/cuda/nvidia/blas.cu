@@ -13,33 +13,36 @@ void require(cublasStatus_t status, const char* what) {
   check(status == CUBLAS_STATUS_SUCCESS, "cuda: {}: {}", what, cublasGetStatusString(status));
 }
 
-// One handle on the one stream. Its workspace is ours and stays where it is: cuBLAS asks for no
-// memory in a capture, and replays find what the capture was given. The same workspace and one
-// stream are also what makes its results repeatable. Never destroyed: at the end of the process the
-// driver may be gone first.
+// One handle a stream. Its workspace is ours and stays where it is: cuBLAS asks for no memory in a
+// capture, and replays find what the capture was given. The same workspace and one stream are also
+// what makes its results repeatable.
 cublasHandle_t handle() {
-  static cublasHandle_t the = [] {
-    cublasHandle_t made = nullptr;
-    const cudaStream_t on = stream();  // throws where there is no device
-    require(cublasCreate(&made), "cublasCreate");
-    require(cublasSetStream(made, on), "cublasSetStream");
-    // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
-    const std::size_t bytes = (device_info().major >= 9 ? std::size_t{32} : std::size_t{4}) << 20;
-    void* workspace = system_allocate(bytes);
-    check(workspace != nullptr, "out of memory on cuda: cuBLAS needs {} bytes", bytes);
-    require(cublasSetWorkspace(made, workspace, bytes), "cublasSetWorkspace");
-    require(cublasSetPointerMode(made, CUBLAS_POINTER_MODE_HOST), "cublasSetPointerMode");
-    // Parts of a sum are put together in float32, too.
-    require(cublasSetMathMode(
-                made, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
-                                                CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
-            "cublasSetMathMode");
-    return made;
-  }();
-  return the;
+  Queue& on = queue();  // throws where there is no device
+  if (on.products != nullptr) return static_cast<cublasHandle_t>(on.products);
+  cublasHandle_t made = nullptr;
+  require(cublasCreate(&made), "cublasCreate");
+  on.products = made;
+  require(cublasSetStream(made, on.stream), "cublasSetStream");
+  // What NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before.
+  const std::size_t bytes = (device_info().major >= 9 ? std::size_t{32} : std::size_t{4}) << 20;
+  on.workspace = system_allocate(bytes);
+  check(on.workspace != nullptr, "out of memory on cuda: cuBLAS needs {} bytes", bytes);
+  require(cublasSetWorkspace(made, on.workspace, bytes), "cublasSetWorkspace");
+  require(cublasSetPointerMode(made, CUBLAS_POINTER_MODE_HOST), "cublasSetPointerMode");
+  // Parts of a sum are put together in float32, too.
+  require(cublasSetMathMode(
+              made, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                              CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+          "cublasSetMathMode");
+  return made;
 }
 
 }  // namespace
+
+void free_products(Queue& queue) noexcept {
+  if (queue.products != nullptr) (void)cublasDestroy(static_cast<cublasHandle_t>(queue.products));
+  if (queue.workspace != nullptr) system_free(queue.workspace);
+}
 
 void detail::prepare_products() { (void)handle(); }
 

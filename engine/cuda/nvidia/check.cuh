@@ -12,7 +12,17 @@ inline void require(cudaError_t status, const char* what) {
         cudaGetErrorName(status));
 }
 
-/// The one stream that all work is queued on.
-cudaStream_t stream();
+/// A stream, and what products on it need: never shared by two streams (blas.cu).
+struct Queue {
+  cudaStream_t stream = nullptr;
+  void* products = nullptr;  ///< a cublasHandle_t, from the first product on
+  void* workspace = nullptr;
+};
+
+/// Where this thread's work goes.
+Queue& queue();
+inline cudaStream_t stream() { return queue().stream; }
+/// Of blas.cu.
+void free_products(Queue& queue) noexcept;
 
 }  // namespace hax::cuda

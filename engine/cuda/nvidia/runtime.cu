@@ -4,6 +4,7 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <memory>
 
 #include "engine/cuda/blas.h"
 #include "engine/cuda/kernel.cuh"
@@ -39,14 +40,34 @@ const DeviceInfo& device_info() {
   return info;
 }
 
-cudaStream_t stream() {
-  static cudaStream_t the = [] {
-    check(why_no_device().empty(), "cuda: {}", why_no_device());
-    cudaStream_t made = nullptr;
-    require(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "cudaStreamCreate");
-    return made;
-  }();
-  return the;
+namespace {
+
+thread_local Queue* chosen = nullptr;
+
+}  // namespace
+
+void* make_queue() {
+  check(why_no_device().empty(), "cuda: {}", why_no_device());
+  auto made = std::make_unique<Queue>();
+  require(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  return made.release();
+}
+
+void free_queue(void* queue) noexcept {
+  const std::unique_ptr<Queue> old(static_cast<Queue*>(queue));
+  (void)cudaStreamSynchronize(old->stream);
+  free_products(*old);
+  (void)cudaStreamDestroy(old->stream);
+}
+
+void use_queue(void* queue) noexcept { chosen = static_cast<Queue*>(queue); }
+
+// The stream of all that chose none is never destroyed: at the end of the process the driver may be
+// gone first.
+Queue& queue() {
+  if (chosen != nullptr) return *chosen;
+  static auto* common = static_cast<Queue*>(make_queue());
+  return *common;
 }
 
 void wait_for_stream() { require(cudaStreamSynchronize(stream()), "waiting for the device"); }

@@ -9,6 +9,7 @@ std::span<const Part> cuda_parts() {
       {"large", "ops that only move numbers, on many; the scan of Mamba-130M", bench_device_large,
        true},
       {"step", "training steps, and what 400,000 of them take", bench_device_step, true},
+      {"together", "nine runs that share the device", bench_device_together, false},
   };
   return kParts;
 }

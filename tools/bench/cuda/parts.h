@@ -9,5 +9,6 @@ void bench_device_machine(Bench& bench);  ///< sets the limits
 void bench_device_ops(Bench& bench);
 void bench_device_large(Bench& bench);
 void bench_device_step(Bench& bench);
+void bench_device_together(Bench& bench);
 
 }  // namespace hax::bench
